@@ -1,0 +1,87 @@
+/** What a target is: a record that says what it can do, turns plans into views, and runs what was emitted. */
+
+import type { Plan, Role } from '../plan/types.ts';
+import type { KernelCalls } from './calls.ts';
+
+/** Views hold text, truth and lists: no numbers (handlebars adds adjacent ones) and no logic left for a template. */
+export type View = { readonly [key: string]: ViewValue };
+export type ViewValue = string | boolean | readonly ViewValue[] | View;
+
+/** One file to emit: a template and what fills it. */
+export interface FileView {
+  /** Path below the output folder, with forward slashes. */
+  readonly path: string;
+  /** Template below templates/, for example `avx2/attend.cpp.hbs`. */
+  readonly template: string;
+  readonly view: View;
+  /** The kernel or part that the file holds, for its header line. */
+  readonly part: string;
+}
+
+/** A capability that a plan needs and the target lacks. */
+export interface Unsupported {
+  /** Name in the capability table, for example `layout.tiles32/1`. */
+  readonly capability: string;
+  /** Path in the spec, for example `key.layout`. */
+  readonly path: string;
+  readonly message: string;
+}
+
+export interface Capability {
+  readonly name: string;
+  readonly supported: boolean;
+  readonly note: string;
+}
+
+/** One line of `polarc doctor`. */
+export interface Check {
+  readonly what: string;
+  readonly ok: boolean;
+  /** Version or path found, or how to install what is missing. */
+  readonly detail: string;
+  /** Without it the target's kernels cannot be built or run here. */
+  readonly required: boolean;
+}
+
+export interface BuildOptions {
+  /** Folder that holds the emitted files of this target (the folder given to `generate --out`). */
+  readonly folder: string;
+  readonly plan: Plan;
+  /** Sanitizers to build with. */
+  readonly sanitize?: boolean;
+  /** Called with a line for each build step. */
+  readonly progress?: (line: string) => void;
+}
+
+/** An emitted cache, built and loaded. */
+export interface BuiltCache {
+  readonly calls: KernelCalls;
+  /** What runs it, for reports: "AVX2, AMD EPYC …". */
+  readonly device: string;
+  close(): void;
+}
+
+/** A normalised squared error the kernels of one arithmetic keep to (docs/exactness.md). */
+export interface Arithmetic {
+  readonly id: string;
+  readonly bound: number;
+}
+
+export interface Target {
+  readonly id: string;
+  readonly title: string;
+  /** Words that no identifier may be, beside those of TypeScript. */
+  readonly reservedWords: readonly string[];
+  readonly arithmetics: readonly Arithmetic[];
+  readonly capabilities: readonly Capability[];
+  /** What of the plan this target cannot do; empty when it can do all. */
+  unsupported(plan: Plan): readonly Unsupported[];
+  /** The files of a cache, paths beginning with the target's id. */
+  files(plan: Plan): readonly FileView[];
+  /** What this machine can build and run. */
+  check(): Promise<readonly Check[]>;
+  /** Build and load an emitted folder; throws a `UserError` that names what is missing. */
+  build(options: BuildOptions): Promise<BuiltCache>;
+}
+
+export type { KernelCalls, Role };
