@@ -1,7 +1,7 @@
 /** What a target is: a record that says what it can do, turns plans into views, and runs what was emitted. */
 
+import type { KernelCalls } from '../plan/calls.ts';
 import type { Plan, Role } from '../plan/types.ts';
-import type { KernelCalls } from './calls.ts';
 
 /** Views hold text, truth and lists: no numbers (handlebars adds adjacent ones) and no logic left for a template. */
 export type View = { readonly [key: string]: ViewValue };
@@ -84,4 +84,5 @@ export interface Target {
   build(options: BuildOptions): Promise<BuiltCache>;
 }
 
-export type { KernelCalls, Role };
+export type * from '../plan/calls.ts';
+export type { Role };
