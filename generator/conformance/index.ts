@@ -1,0 +1,1 @@
+export { COVERAGE, coverage, randomSpecs } from './random-specs.ts';
