@@ -27,7 +27,9 @@ export interface Polar {
   readonly codebooks: Readonly<Record<number, readonly number[]>>;
 }
 
-export type Layout = { readonly kind: 'rows' } | { readonly kind: 'tiles'; readonly tokens: number };
+export type Layout =
+  | { readonly kind: 'rows' }
+  | { readonly kind: 'tiles'; readonly tokens: number };
 
 /** One head's keys, or its values. */
 export interface Codec {
