@@ -29,6 +29,14 @@ export const CODES = {
   P102: 'a spec file threw an error',
   P103: 'a spec file does not export a cache, a list of caches or a config',
   P104: 'a command line flag has a value that does not parse',
+  P200: 'the output folder cannot be read or written',
+  P201: 'a file that polarc did not write stands in the way',
+  P202: 'a generated file was edited by hand',
+  P203: 'the manifest of the output folder is not one of polarc',
+  P204: 'a cache of that name in the output folder came from another spec',
+  P205: 'the disk is full',
+  P206: 'a path below the output folder is a symbolic link',
+  P210: 'a command or an option that does not exist, or options that exclude each other',
 } as const satisfies Record<string, string>;
 
 export type Code = keyof typeof CODES;

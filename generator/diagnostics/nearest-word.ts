@@ -1,6 +1,6 @@
 /**
  * The candidate that `word` most likely stands for: least edit distance (insert, remove, replace, swap neighbours),
- * at most a third of the word's length, case ignored; undefined when none is near.
+ * at most a third of the word's length, case ignored; else one that it begins with. Undefined when none is near.
  */
 export function nearestWord(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
@@ -12,7 +12,8 @@ export function nearestWord(word: string, candidates: Iterable<string>): string 
       best = candidate;
     }
   }
-  return best;
+  if (best !== undefined) return best;
+  return [...candidates].find((c) => c.length > 2 && word.toLowerCase().startsWith(c.toLowerCase()));
 }
 
 function editDistance(a: string, b: string): number {

@@ -239,7 +239,7 @@ function normalizeCodebooks(
     if (!isWhole(levelBits, 1, MOST_BITS.above)) continue;
     const fault = codebookFault(angles, 2 ** levelBits);
     if (fault !== undefined) {
-      problems.add('P015', `${path}[${level}]`, angles, {
+      problems.add('P015', `${path}.${level}`, angles, {
         message: `${show(angles)} ${fault}`,
         fix: `write ${2 ** levelBits} angles in radians, ascending, each above 0 and below π/2`,
       });
