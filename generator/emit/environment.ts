@@ -1,0 +1,128 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import Handlebars from 'handlebars';
+import type { View, ViewValue } from '../target/index.ts';
+
+/**
+ * A handlebars environment in which a template cannot be wrong silently: a name that the view lacks throws wherever it
+ * stands, `if`, `unless` and `each` included, and no helper exists beside these three.
+ *
+ * Partials are the files of `templates/shared` and of every `partials` folder below `templates`, named by their path
+ * without `.hbs`: `{{> avx2/partials/constants}}`, `{{> shared/abi.h}}`.
+ */
+export interface Templates {
+  /** `template` is a path below the folder; throws an Error with template, line and column. */
+  render(template: string, view: View): string;
+}
+
+const EXTENSION = '.hbs';
+
+/** The templates of the package, read once. */
+export function packageTemplates(): Templates {
+  loaded ??= createTemplates(join(packageRoot(), 'templates'));
+  return loaded;
+}
+let loaded: Templates | undefined;
+
+/** The folder that holds package.json, from a checkout as well as from an installed package. */
+function packageRoot(): string {
+  const here = dirname(fileURLToPath(import.meta.url));
+  // Sources stand in generator/emit, compiled files in dist/generator/emit.
+  const parts = here.replaceAll('\\', '/').split('/');
+  return join(here, parts.at(-3) === 'dist' ? '../../..' : '../..');
+}
+
+export function createTemplates(folder: string): Templates {
+  const engine = Handlebars.create();
+  registerHelpers(engine);
+  for (const path of partials(folder)) {
+    engine.registerPartial(path.slice(0, -EXTENSION.length), read(folder, path));
+  }
+  const compiled = new Map<string, Handlebars.TemplateDelegate>();
+  return {
+    render(template, view) {
+      checkView(view, 'view');
+      let run = compiled.get(template);
+      if (run === undefined) {
+        run = engine.compile(read(folder, template), {
+          noEscape: true,
+          strict: true,
+          knownHelpersOnly: true,
+          knownHelpers: { with: false, lookup: false, log: false },
+        });
+        compiled.set(template, run);
+      }
+      try {
+        return run(view, { allowProtoPropertiesByDefault: false });
+      } catch (error) {
+        throw new Error(`templates/${template}: ${(error as Error).message}`, { cause: error });
+      }
+    },
+  };
+}
+
+/** The three helpers there are: their argument must exist, and `@index` is text like everything else. */
+function registerHelpers(engine: typeof Handlebars): void {
+  for (const name of ['if', 'unless'] as const) {
+    const builtIn = engine.helpers[name] as Handlebars.HelperDelegate;
+    engine.registerHelper(name, function (this: unknown, value: unknown, options: HelperOptions) {
+      requireValue(name, value, options);
+      return builtIn.call(this, value, options);
+    });
+  }
+  engine.registerHelper('each', function (this: unknown, list: unknown, options: HelperOptions) {
+    requireValue('each', list, options);
+    if (!Array.isArray(list)) throw new Error(`{{#each}} of what is no list, ${at(options)}`);
+    if (list.length === 0) return options.inverse(this);
+    const frame = engine.createFrame(options.data ?? {});
+    return list
+      .map((item, i) => {
+        const data = { ...frame, index: String(i), first: i === 0, last: i + 1 === list.length };
+        return options.fn(item, { data, blockParams: [item, String(i)] });
+      })
+      .join('');
+  });
+}
+
+function requireValue(helper: string, value: unknown, options: HelperOptions): void {
+  if (value === undefined) {
+    throw new Error(`{{#${helper}}} of a name that the view lacks, ${at(options)}`);
+  }
+}
+
+function at(options: HelperOptions): string {
+  return `line ${options.loc.start.line}, column ${options.loc.start.column}`;
+}
+
+interface HelperOptions extends Handlebars.HelperOptions {
+  readonly loc: { readonly start: { readonly line: number; readonly column: number } };
+}
+
+/** Views hold text, truth, lists and records of these: handlebars would add two numbers that stand side by side. */
+function checkView(value: ViewValue, path: string): void {
+  if (typeof value === 'string' || typeof value === 'boolean') return;
+  if (Array.isArray(value)) {
+    value.forEach((item, i) => {
+      checkView(item, `${path}[${i}]`);
+    });
+  } else if (typeof value === 'object' && value !== null) {
+    for (const [name, item] of Object.entries(value)) checkView(item, `${path}.${name}`);
+  } else {
+    throw new Error(`${path} is ${value === null ? 'null' : `a ${typeof value}`}: format it first`);
+  }
+}
+
+function partials(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .map((path) => path.replaceAll('\\', '/'))
+    .filter((path) => path.endsWith(EXTENSION))
+    .filter(
+      (path) => path.startsWith('shared/') || path.split('/').slice(0, -1).includes('partials'),
+    )
+    .sort();
+}
+
+function read(folder: string, path: string): string {
+  return readFileSync(join(folder, path), 'utf8');
+}

@@ -1,0 +1,64 @@
+import { extname } from 'node:path';
+
+/** Where a plan came from, as the head of every emitted file says it. Holds no path, so that files do not depend on one. */
+export interface Source {
+  /** `llama-d128.polar.ts`, or `the command line`. */
+  readonly name: string;
+  /** What follows `npx polarc` to emit the same again. */
+  readonly command: string;
+}
+
+export interface HeaderFields {
+  readonly cache: string;
+  /** The kernel or part that the file holds. */
+  readonly part: string;
+  readonly target: string;
+  readonly planHash: string;
+  readonly template: string;
+  readonly source: Source;
+}
+
+const COMMENTS: Readonly<Record<string, string>> = {
+  '.c': '//',
+  '.cc': '//',
+  '.cpp': '//',
+  '.cu': '//',
+  '.cuh': '//',
+  '.h': '//',
+  '.js': '//',
+  '.mjs': '//',
+  '.ts': '//',
+  '.wgsl': '//',
+  '.cmake': '#',
+  '.gyp': '#',
+  '.gypi': '#',
+  '.py': '#',
+  '.sh': '#',
+  '.txt': '#',
+};
+
+/**
+ * The comment at the head of an emitted file, without a line break at its end: what it is, from which spec and plan,
+ * through which template, how to make it again, its licence. Empty for formats that have no comments (JSON).
+ */
+export function header(path: string, fields: HeaderFields): string {
+  const mark = COMMENTS[extname(path)];
+  if (mark === undefined) return '';
+  const { cache, part, target, planHash, template, source } = fields;
+  return [
+    `polarc · ${cache} · ${part} · ${target}`,
+    `Generated from ${source.name} (plan ${planHash.slice(0, 16)})`,
+    `through templates/${template}. Do not edit: change the spec, then`,
+    `  npx polarc ${source.command} --target ${target}`,
+    'SPDX-License-Identifier: Apache-2.0 OR MIT',
+  ]
+    .map((line) => `${mark} ${line}`)
+    .join('\n');
+}
+
+/** Header and body as one file: one comment if the body begins with one, else apart by an empty line. */
+export function withHeader(path: string, head: string, body: string): string {
+  if (head === '') return body;
+  const mark = COMMENTS[extname(path)]!;
+  return body.startsWith(mark) ? `${head}\n${mark}\n${body}` : `${head}\n\n${body}`;
+}

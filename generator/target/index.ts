@@ -1,0 +1,2 @@
+export { floatList, floatLiteral, hexLiteral, intList, intLiteral, wrapList } from './literals.ts';
+export type * from './types.ts';
