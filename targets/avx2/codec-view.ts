@@ -70,9 +70,15 @@ export function codecView(role: Role, codec: CodecPlan): View {
     entriesList: byLevel('0', 'entries'),
     cosList: byLevel('nullptr', 'cos'),
     sinList: byLevel('nullptr', 'sin'),
+    thresholdList: initialiser([
+      'nullptr',
+      ...codec.levels.map((level) =>
+        level.thresholds.length > 0 ? `threshold_l${level.level}` : 'nullptr',
+      ),
+    ]),
     codeBitList: byLevel('nullptr', 'code_bit'),
     radius: {
-      kind: radius.kind,
+      constant: radius.kind === 'log' ? 'radius_log' : `POLARC_${radius.kind.toUpperCase()}`,
       bits: String(radius.bits),
       f16: radius.kind === 'f16',
       bf16: radius.kind === 'bf16',
