@@ -1,0 +1,10 @@
+export { HADAMARD_ORDERS as MATRIX_ORDERS, hadamardOrder } from '../spec/index.ts';
+export type * from './calls.ts';
+export { canonicalJson } from './canonical-json.ts';
+export { hadamardMatrix, randomSigns } from './hadamard.ts';
+export { sha256 } from './hash.ts';
+export { type BitAddress, bitAddress } from './layout.ts';
+export { lower, lowerCodec } from './lower.ts';
+export { orthogonalMatrix } from './orthogonal.ts';
+export { parsePlan, planJson } from './plan-json.ts';
+export * from './types.ts';
