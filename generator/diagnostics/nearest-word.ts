@@ -13,7 +13,9 @@ export function nearestWord(word: string, candidates: Iterable<string>): string 
     }
   }
   if (best !== undefined) return best;
-  return [...candidates].find((c) => c.length > 2 && word.toLowerCase().startsWith(c.toLowerCase()));
+  return [...candidates].find(
+    (c) => c.length > 2 && word.toLowerCase().startsWith(c.toLowerCase()),
+  );
 }
 
 function editDistance(a: string, b: string): number {
