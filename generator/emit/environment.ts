@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import Handlebars from 'handlebars';
+import type Handlebars from 'handlebars';
 import type { View, ViewValue } from '../target/index.ts';
 
 /**
@@ -17,6 +18,11 @@ export interface Templates {
 }
 
 const EXTENSION = '.hbs';
+
+/** The one-file build loads in a third of the time of the modules. */
+const handlebars: typeof Handlebars = createRequire(import.meta.url)(
+  'handlebars/dist/handlebars.js',
+);
 
 /** The templates of the package, read once. */
 export function packageTemplates(): Templates {
@@ -34,7 +40,7 @@ function packageRoot(): string {
 }
 
 export function createTemplates(folder: string): Templates {
-  const engine = Handlebars.create();
+  const engine = handlebars.create();
   registerHelpers(engine);
   for (const path of partials(folder)) {
     engine.registerPartial(path.slice(0, -EXTENSION.length), read(folder, path));
@@ -75,7 +81,7 @@ function registerHelpers(engine: typeof Handlebars): void {
     requireValue('each', list, options);
     if (!Array.isArray(list)) throw new Error(`{{#each}} of what is no list, ${at(options)}`);
     if (list.length === 0) return options.inverse(this);
-    const frame = engine.createFrame(options.data ?? {});
+    const frame = handlebars.createFrame(options.data ?? {});
     return list
       .map((item, i) => {
         const data = { ...frame, index: String(i), first: i === 0, last: i + 1 === list.length };

@@ -1,3 +1,4 @@
+export { emitCache } from './cache.ts';
 export {
   type Change,
   type Changes,
