@@ -2,7 +2,8 @@
 
 import type { CodecPlan, LevelPlan, Role } from '../../generator/plan/index.ts';
 import type { View } from '../../generator/target/index.ts';
-import { floatLiteral, floatTable, initialiser, searchOrder } from './literals.ts';
+import { floatLiteral } from '../../generator/target/index.ts';
+import { floats, floatTable, initialiser, searchOrder } from './literals.ts';
 
 const numbers = (values: readonly number[]): string => initialiser(values.map(String));
 
@@ -22,6 +23,17 @@ function signMask(row: string): string {
   return `0x${mask.toString(16)}u`;
 }
 
+/** The butterflies over 2^log2, three strides at a time. */
+function passes(log2: number): View[] {
+  const list: View[] = [];
+  for (let done = 0; done < log2; ) {
+    const stages = Math.min(3, log2 - done);
+    list.push({ radix: String(2 ** stages), stride: String(2 ** done) });
+    done += stages;
+  }
+  return list;
+}
+
 function levelView(level: LevelPlan, codes: readonly number[]): View {
   const entries = level.cos.length;
   return {
@@ -38,8 +50,7 @@ function levelView(level: LevelPlan, codes: readonly number[]): View {
     cos: floatTable(level.cos),
     sin: floatTable(level.sin),
     hasThresholds: entries > 1,
-    thresholds:
-      entries > 1 ? initialiser(searchOrder(level.thresholds).map(floatLiteral)) : '',
+    thresholds: entries > 1 ? floats(searchOrder(level.thresholds)) : '',
     codeBits: numbers(codes),
   };
 }
@@ -77,6 +88,11 @@ export function codecView(role: Role, codec: CodecPlan): View {
       ),
     ]),
     codeBitList: byLevel('nullptr', 'code_bit'),
+    upperLevels: codec.levels.slice(1).map(({ level }) => ({ level: String(level) })),
+    lowerLevels: codec.levels
+      .slice(1)
+      .map(({ level }) => ({ level: String(level) }))
+      .reverse(),
     radius: {
       constant: radius.kind === 'log' ? 'radius_log' : `POLARC_${radius.kind.toUpperCase()}`,
       bits: String(radius.bits),
@@ -86,8 +102,7 @@ export function codecView(role: Role, codec: CodecPlan): View {
       log: radius.kind === 'log',
       normBit: layout.norm === null ? '' : String(layout.norm),
       levels: radius.kind === 'log' ? floatTable(radius.levels) : '',
-      thresholds:
-        radius.kind === 'log' ? initialiser(searchOrder(radius.thresholds).map(floatLiteral)) : '',
+      thresholds: radius.kind === 'log' ? floats(searchOrder(radius.thresholds)) : '',
       positions: numbers(layout.radii),
     },
     none: kind === 'none',
@@ -96,12 +111,12 @@ export function codecView(role: Role, codec: CodecPlan): View {
     /** S is given at run time. */
     dense: kind === 'matrix' || kind === 'orthogonal',
     paley: kind === 'hadamard' && precondition.order > 1,
-    hadamard:
-      kind === 'hadamard' && {
-        order: String(precondition.order),
-        log2: String(precondition.log2),
-        signs: signBytes(precondition.signs),
-        rows: initialiser(precondition.matrix.map(signMask)),
-      },
+    hadamard: kind === 'hadamard' && {
+      order: String(precondition.order),
+      log2: String(precondition.log2),
+      signs: signBytes(precondition.signs),
+      rows: initialiser(precondition.matrix.map(signMask)),
+      passes: passes(precondition.log2),
+    },
   };
 }
