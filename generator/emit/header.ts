@@ -60,5 +60,6 @@ export function header(path: string, fields: HeaderFields): string {
 export function withHeader(path: string, head: string, body: string): string {
   if (head === '') return body;
   const mark = COMMENTS[extname(path)]!;
-  return body.startsWith(mark) ? `${head}\n${mark}\n${body}` : `${head}\n\n${body}`;
+  if (body.startsWith(`${mark}\n`)) return `${head}\n${body}`;
+  return body.startsWith(`${mark} `) ? `${head}\n${mark}\n${body}` : `${head}\n\n${body}`;
 }
