@@ -1,1 +1,4 @@
-export { COVERAGE, coverage, randomSpecs } from './random-specs.ts';
+export type { ConformanceCase } from './case.ts';
+export type { CaseResult } from './judge.ts';
+export { COVERAGE, coverage, type RandomSpecsOptions, randomSpecs } from './random-specs.ts';
+export { conformanceCases, type SuiteOptions } from './suite.ts';

@@ -59,3 +59,4 @@ export function createReference(plan: Plan): Reference {
 }
 
 export type { AttentionResult, DecodeResult, MergeResult, ScoresResult, WeightedSumResult };
+export { FLAGS } from './sequences.ts';

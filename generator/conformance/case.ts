@@ -1,0 +1,24 @@
+/** One case of the suite. */
+
+import type { KernelCalls, Plan } from '../plan/index.ts';
+import type { Reference } from '../reference/index.ts';
+import type { CaseResult } from './judge.ts';
+import type { Random } from './random.ts';
+
+export interface ConformanceCase {
+  /** Kernel and what is special, for example `attend: block table, window, f16 queries`. */
+  readonly id: string;
+  readonly kernel: string;
+  run(calls: KernelCalls, reference: Reference): Promise<CaseResult>;
+}
+
+/** What the cases of one plan are made from. */
+export interface CaseContext {
+  readonly plan: Plan;
+  /** B of the kernels' arithmetic. */
+  readonly bound: number;
+  /** A generator of the case's own. */
+  random(id: string): Random;
+  /** Fewer and smaller cases. */
+  readonly quick: boolean;
+}

@@ -1,0 +1,38 @@
+/** All cases of a plan. */
+
+import type { Plan } from '../plan/index.ts';
+import { attentionCases } from './attention-cases.ts';
+import type { CaseContext, ConformanceCase } from './case.ts';
+import { decodeCases, rotateCases } from './decode-cases.ts';
+import { denseCases } from './dense-cases.ts';
+import { encodeCases } from './encode-cases.ts';
+import { createRandom } from './random.ts';
+
+export interface SuiteOptions {
+  readonly seed: number;
+  /** B of the kernels' arithmetic. */
+  readonly bound: number;
+  /** Leave out what repeats a case with other numbers. */
+  readonly quick?: boolean;
+}
+
+/**
+ * The conformance suite of one cache: the same cases on every target. Each case draws its numbers from the seed and its
+ * own id, so that it does the same alone as among all.
+ */
+export const conformanceCases = (plan: Plan, options: SuiteOptions): ConformanceCase[] => {
+  const random = createRandom(options.seed);
+  const context: CaseContext = {
+    plan,
+    bound: options.bound,
+    random: (id) => random.fork(id),
+    quick: options.quick ?? false,
+  };
+  return [
+    ...encodeCases(context),
+    ...decodeCases(context),
+    ...rotateCases(context),
+    ...attentionCases(context),
+    ...denseCases(context),
+  ];
+};
