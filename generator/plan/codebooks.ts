@@ -89,9 +89,11 @@ export function analyticCodebook(level: number, bits: number): Codebook {
 }
 
 function analyticAngles(level: number, bits: number): number[] {
-  const found = lloydMax(angleDensity(level), 2 ** bits);
-  // The density is even in φ: remove what rounding left of asymmetry.
-  return found.map((phi, i) => QUARTER_PI + (phi - found[found.length - 1 - i]!) / 2);
+  // The density is even in φ, so a cell ends at 0 and the positive levels are those of its half.
+  const half = { ...angleDensity(level), low: 0 };
+  const positive = lloydMax(half, 2 ** (bits - 1));
+  const angles = positive.map((phi) => QUARTER_PI + phi);
+  return [...positive.map((phi) => QUARTER_PI - phi).reverse(), ...angles];
 }
 
 /** The codebook of given centroids (radians, ascending in (0, π/2)) at a level ≥ 2. */
@@ -103,7 +105,7 @@ const radii = new Map<string, RadiusCodebook>();
 
 /**
  * Levels of ρ = r/√N, the share of one of `blocks` radii in a vector's norm:
- * ρ² ~ Beta(2^(depth−1), 2^(depth−1)·(blocks − 1)), so ρ has density ∝ ρ^(2^depth − 1)·(1 − ρ²)^(2^(depth−1)·(blocks−1) − 1).
+ * ρ² ~ Beta(shape, rest) with shape = 2^(depth−1), rest = shape·(blocks − 1), of two blocks or more.
  */
 export function radiusCodebook(depth: number, blocks: number, bits: number): RadiusCodebook {
   const key = `${depth}/${blocks}/${bits}`;
@@ -113,12 +115,11 @@ export function radiusCodebook(depth: number, blocks: number, bits: number): Rad
   const rest = shape * (blocks - 1);
   const meanSquare = 1 / blocks;
   const deviation = Math.sqrt(1 / (4 * (shape + rest)));
-  const mode = Math.sqrt((shape - 0.5) / (shape - 0.5 + Math.max(rest - 1, 0.5)));
+  const mode = Math.sqrt((shape - 0.5) / (shape - 0.5 + rest - 1));
   const density: Density = {
     low: Math.max(0, mode - TAIL * deviation),
     high: Math.min(1, mode + TAIL * deviation),
     panel: 2 * deviation,
-    // Both factors relative to the mode, so that no power underflows where there is mass.
     at: (rho) => radiusDensity(rho, mode, shape, rest),
   };
   const levels = lloydMax(density, 2 ** bits);
@@ -131,10 +132,13 @@ export function radiusCodebook(depth: number, blocks: number, bits: number): Rad
   return made;
 }
 
+/**
+ * ∝ ρ^(2·shape − 1)·(1 − ρ²)^(rest − 1), 1 at the mode: each factor over its value there, so that no
+ * power underflows where there is mass.
+ */
 function radiusDensity(rho: number, mode: number, shape: number, rest: number): number {
   const left = rho / mode;
   const right = ((1 - rho) * (1 + rho)) / ((1 - mode) * (1 + mode));
-  // Interleaved, x^n·y^m with n, m large stays in range: split off the common power of the product.
   const n = 2 * shape - 1;
   const m = rest - 1;
   const common = Math.min(n, m);

@@ -14,22 +14,38 @@ export const HALF_PI = HALF_PI_HIGH;
 export const QUARTER_PI = 0.7853981633974483;
 export const SQRT_HALF = Math.sqrt(0.5);
 
-/** Sine of x + tail for |x| ≤ π/4: the Taylor series, whose first term left out is below 1e-21. */
-function sinNearZero(x: number, tail: number): number {
-  const square = x * x;
-  let sum = 0;
-  for (let n = 17; n >= 3; n -= 2) sum = (1 + sum) * (-square / (n * (n - 1)));
-  return x + (x * sum + tail * (1 - square / 2));
+/** ±1/n! for the terms of sine (odd n) and cosine (even n), by falling n, the first two terms left out. */
+function taylor(largest: number): readonly number[] {
+  const coefficients: number[] = [];
+  for (let n = largest; n >= 3; n -= 2) {
+    let coefficient = 1;
+    for (let k = 2; k <= n; k++) coefficient /= k;
+    coefficients.push(n % 4 < 2 ? coefficient : -coefficient);
+  }
+  return coefficients;
 }
 
-/** Cosine of x + tail for |x| ≤ π/4. */
+const SINE = taylor(19);
+const COSINE = taylor(18);
+
+function horner(coefficients: readonly number[], x: number): number {
+  let sum = 0;
+  for (let i = 0; i < coefficients.length; i++) sum = sum * x + coefficients[i]!;
+  return sum;
+}
+
+/** Sine of x + tail for |x| ≤ π/4: the Taylor series, whose first term left out is below 2e-22. */
+function sinNearZero(x: number, tail: number): number {
+  const square = x * x;
+  return x + (x * square * horner(SINE, square) + tail * (1 - square / 2));
+}
+
+/** Cosine of x + tail for |x| ≤ π/4: the first term left out is below 1e-20. */
 function cosNearZero(x: number, tail: number): number {
   const square = x * x;
-  let sum = 0;
-  for (let n = 18; n >= 4; n -= 2) sum = (1 + sum) * (-square / (n * (n - 1)));
   const half = square / 2;
   const head = 1 - half;
-  return head + (1 - head - half - half * sum - x * tail);
+  return head + (1 - head - half + (square * square * horner(COSINE, square) - x * tail));
 }
 
 function checkRange(x: number): void {

@@ -7,7 +7,7 @@ const matrices = new Map<string, { readonly entries: Float32Array; readonly sha2
 
 /**
  * The Q of Q·R, R with a positive diagonal, of a d × d standard normal matrix drawn row by row: Haar
- * distributed. Float64 Gram–Schmidt over the rows, done twice, then rounded to float32; row-major.
+ * distributed. Modified Gram–Schmidt over the rows in float64, rounded to float32; row-major.
  */
 export function orthogonalMatrix(d: number, seed: number): Float32Array {
   return Float32Array.from(known(d, seed).entries);
@@ -34,11 +34,9 @@ function drawn(d: number, seed: number): Float32Array {
   const rows: Float64Array[] = [];
   for (let i = 0; i < d; i++) {
     const row = Float64Array.from({ length: d }, normal);
-    for (let pass = 0; pass < 2; pass++) {
-      for (const other of rows) {
-        const product = dot(row, other);
-        for (let j = 0; j < d; j++) row[j]! -= product * other[j]!;
-      }
+    for (const other of rows) {
+      const product = dot(row, other);
+      for (let j = 0; j < d; j++) row[j]! -= product * other[j]!;
     }
     const norm = Math.sqrt(dot(row, row));
     for (let j = 0; j < d; j++) row[j]! /= norm;
@@ -49,10 +47,18 @@ function drawn(d: number, seed: number): Float32Array {
   return entries;
 }
 
+/** Summed in four strands, j mod 4, then (0 + 1) + (2 + 3). */
 function dot(x: Float64Array, y: Float64Array): number {
-  let sum = 0;
-  for (let j = 0; j < x.length; j++) sum += x[j]! * y[j]!;
-  return sum;
+  let [a, b, c, d] = [0, 0, 0, 0];
+  let j = 0;
+  for (; j + 3 < x.length; j += 4) {
+    a += x[j]! * y[j]!;
+    b += x[j + 1]! * y[j + 1]!;
+    c += x[j + 2]! * y[j + 2]!;
+    d += x[j + 3]! * y[j + 3]!;
+  }
+  for (; j < x.length; j++) a += x[j]! * y[j]!;
+  return a + b + (c + d);
 }
 
 function littleEndian(entries: Float32Array): Uint8Array {
