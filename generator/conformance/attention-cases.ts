@@ -1,17 +1,15 @@
 /** Scores, weighted sums and attention over packed tokens, against float64 on the same bytes. */
 
-import type { AttendCall, Basis, CacheIndex, KernelCalls, Rows } from '../plan/index.ts';
+import type { AttendCall, Basis, CacheIndex, KernelCalls, Role, Rows } from '../plan/index.ts';
 import { FLAGS, type Reference } from '../reference/index.ts';
 import type { Dtype } from '../spec/index.ts';
 import type { CaseContext, ConformanceCase } from './case.ts';
-import { FINITE_KINDS, type RowKind } from './inputs.ts';
 import { createJudge, type Judge } from './judge.ts';
 import type { Random } from './random.ts';
 import { createRows, fillRows, type RowBuffer } from './row-buffer.ts';
 import {
   blockTableIndex,
   contiguousIndex,
-  createScene,
   csrIndex,
   type Scene,
   type SceneOptions,
@@ -96,7 +94,7 @@ const prepare = (
 ): Prepared => {
   const { plan } = context;
   const random = context.random(id);
-  const scene = createScene(plan, reference, options.scene, random);
+  const scene = context.scene(reference, options.scene);
   const listed = options.rows;
   const count = listed?.length ?? scene.lengths.length;
   const qHeads = scene.kvHeads * plan.queryGroup;
@@ -439,18 +437,17 @@ export const attentionCases = (context: CaseContext): ConformanceCase[] => {
     ],
   };
 
-  const withNan =
-    (role: 'key' | 'value', token: number) =>
-    (itsRole: string, sequence: number, itsToken: number): RowKind =>
-      itsRole === role && sequence === 1 && itsToken === token ? 'NaN' : 'gaussian';
+  const withNan = (nan: Role, token: number): SceneOptions => ({
+    ...small,
+    kinds: { nan, sequence: 1, token },
+  });
   const nanRows: QueryRow[] = [
     { sequence: 1, position: 24 },
     { sequence: 1, position: 25 },
     { sequence: 1, position: 39 },
     { sequence: 0 },
   ];
-  const adversarial = (_role: string, sequence: number, token: number): RowKind =>
-    sequence === 0 ? FINITE_KINDS[token % FINITE_KINDS.length]! : 'channels';
+  const adversarial: SceneOptions = { ...small, kinds: { adversarial: true } };
 
   const attend = (options: AttendCase): ConformanceCase => attendCase(context, options);
   const scores = (options: AttentionCase): ConformanceCase => scoresCase(context, options);
@@ -476,7 +473,7 @@ export const attentionCases = (context: CaseContext): ConformanceCase[] => {
     }),
     scores({
       title: 'NaN token, bf16 queries',
-      scene: { ...small, kind: withNan('key', 25) },
+      scene: withNan('key', 25),
       addressing: 'block table',
       rows: nanRows,
       qDtype: 'bf16',
@@ -499,7 +496,7 @@ export const attentionCases = (context: CaseContext): ConformanceCase[] => {
     }),
     weightedSum({
       title: 'NaN token, bf16 outputs',
-      scene: { ...small, kind: withNan('value', 3) },
+      scene: withNan('value', 3),
       addressing: 'block table',
       outDtype: 'bf16',
       basis: 'rotated',
@@ -567,13 +564,13 @@ export const attentionCases = (context: CaseContext): ConformanceCase[] => {
     }),
     attend({
       title: 'NaN key seen and not seen',
-      scene: { ...small, kind: withNan('key', 25) },
+      scene: withNan('key', 25),
       addressing: 'block table',
       rows: nanRows,
     }),
     attend({
       title: 'NaN value seen and not seen',
-      scene: { ...small, kind: withNan('value', 25) },
+      scene: withNan('value', 25),
       addressing: 'csr',
       rows: nanRows,
       basis: 'rotated',
@@ -599,7 +596,7 @@ export const attentionCases = (context: CaseContext): ConformanceCase[] => {
     }),
     attend({
       title: 'adversarial tokens, A 32',
-      scene: { ...small, kind: adversarial },
+      scene: adversarial,
       addressing: 'block table',
       magnitude: 32,
     }),
@@ -665,7 +662,7 @@ export const attentionCases = (context: CaseContext): ConformanceCase[] => {
     }),
     attend({
       title: 'adversarial tokens, A 512, two rows of one sequence',
-      scene: { ...small, kind: adversarial },
+      scene: adversarial,
       addressing: 'csr',
       rows: [{ sequence: 0 }, { sequence: 1 }, { sequence: 0, position: 9 }],
       magnitude: 512,

@@ -4,6 +4,7 @@ import type { KernelCalls, Plan } from '../plan/index.ts';
 import type { Reference } from '../reference/index.ts';
 import type { CaseResult } from './judge.ts';
 import type { Random } from './random.ts';
+import type { Scene, SceneOptions } from './scene.ts';
 
 export interface ConformanceCase {
   /** Kernel and what is special, for example `attend: block table, window, f16 queries`. */
@@ -19,6 +20,8 @@ export interface CaseContext {
   readonly bound: number;
   /** A generator of the case's own. */
   random(id: string): Random;
+  /** A packed cache; cases that ask for the same one share it, as kernels only read it. */
+  scene(reference: Reference, options: SceneOptions): Scene;
   /** Fewer and smaller cases. */
   readonly quick: boolean;
 }

@@ -7,7 +7,7 @@ import { FINITE_KINDS, makeRow, ROW_KINDS } from './inputs.ts';
 import { createJudge } from './judge.ts';
 import { kernelsOf } from './role-calls.ts';
 import { createRows, fillRows, isUntouched } from './row-buffer.ts';
-import { createScene, type SceneOptions } from './scene.ts';
+import type { SceneOptions } from './scene.ts';
 import { drawTransform } from './transforms.ts';
 
 interface DecodeCase {
@@ -27,7 +27,7 @@ const decodeCase = (context: CaseContext, role: Role, options: DecodeCase): Conf
     run: async (calls, reference) => {
       const random = context.random(id);
       const judge = createJudge();
-      const scene = createScene(plan, reference, options.scene, random);
+      const scene = context.scene(reference, options.scene);
       const { kvHeads } = scene;
       const pool = role === 'key' ? scene.keys : scene.values;
       const transform = role === 'key' ? scene.key : scene.value;
@@ -149,7 +149,7 @@ export const decodeCases = (context: CaseContext): ConformanceCase[] =>
         lengths: [ROW_KINDS.length],
         order: 'tokens',
         gaps: true,
-        kind: (_role, _sequence, token) => ROW_KINDS[token]!,
+        kinds: { each: ROW_KINDS },
       },
     }),
     decodeCase(context, role, {
@@ -161,7 +161,7 @@ export const decodeCases = (context: CaseContext): ConformanceCase[] =>
         lengths: [FINITE_KINDS.length],
         order: 'heads',
         gaps: false,
-        kind: (_role, _sequence, token) => FINITE_KINDS[token]!,
+        kinds: { each: FINITE_KINDS },
       },
     }),
   ]);

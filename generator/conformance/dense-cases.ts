@@ -7,7 +7,7 @@ import type { CaseContext, ConformanceCase } from './case.ts';
 import { createJudge } from './judge.ts';
 import type { Random } from './random.ts';
 import { createRows, fillRows, type RowBuffer, readRow } from './row-buffer.ts';
-import { createScene, csrIndex, type Scene } from './scene.ts';
+import { csrIndex, type Scene } from './scene.ts';
 import { attentionBound, lseTolerance } from './tolerances.ts';
 
 interface DenseCase {
@@ -260,12 +260,12 @@ const wholeCase = (context: CaseContext): ConformanceCase => {
       const kvHeads = 2;
       const packed = 45;
       const denseTokens = 7;
-      const scene = createScene(
-        plan,
-        reference,
-        { kvHeads, lengths: [packed], order: 'heads', gaps: false },
-        random,
-      );
+      const scene = context.scene(reference, {
+        kvHeads,
+        lengths: [packed],
+        order: 'heads',
+        gaps: false,
+      });
       const keys = drawDense(random, plan.key, plan.dense, denseTokens, kvHeads, 0);
       const values = drawDense(random, plan.value, plan.dense, denseTokens, kvHeads, 0);
       const heads = kvHeads * plan.queryGroup;

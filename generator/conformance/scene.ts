@@ -2,7 +2,7 @@
 
 import type { CacheIndex, Plan, Pool, Role, Transform } from '../plan/index.ts';
 import type { Reference } from '../reference/index.ts';
-import { makeRow, type RowKind } from './inputs.ts';
+import { FINITE_KINDS, makeRow, type RowKind } from './inputs.ts';
 import type { Random } from './random.ts';
 import { fillRows } from './row-buffer.ts';
 import { drawTransform } from './transforms.ts';
@@ -47,6 +47,30 @@ const fillRandom = (data: Uint8Array, random: Random): void => {
   }
 };
 
+/** Where tokens are not Gaussian. */
+export type TokenKinds =
+  /** Every finite kind in turn in sequence 0, channels of different scale in the others. */
+  | { readonly adversarial: true }
+  /** One kind after another in every sequence. */
+  | { readonly each: readonly RowKind[] }
+  /** One token of one part that is not finite. */
+  | { readonly nan: Role; readonly sequence: number; readonly token: number };
+
+const kindOf = (
+  kinds: TokenKinds | undefined,
+  role: Role,
+  sequence: number,
+  token: number,
+): RowKind => {
+  if (kinds === undefined) return 'gaussian';
+  if ('each' in kinds) return kinds.each[token % kinds.each.length]!;
+  if ('nan' in kinds) {
+    const here = kinds.nan === role && kinds.sequence === sequence && kinds.token === token;
+    return here ? 'NaN' : 'gaussian';
+  }
+  return sequence === 0 ? FINITE_KINDS[token % FINITE_KINDS.length]! : 'channels';
+};
+
 export interface SceneOptions {
   readonly kvHeads: number;
   readonly lengths: readonly number[];
@@ -54,8 +78,8 @@ export interface SceneOptions {
   readonly gaps: boolean;
   /** Pages of a sequence stand next to each other, as an index without tables needs it. Default false. */
   readonly contiguous?: boolean;
-  /** Kind of a token's row; default Gaussian. */
-  readonly kind?: (role: Role, sequence: number, token: number) => RowKind;
+  /** Kinds of the tokens' rows; default Gaussian. */
+  readonly kinds?: TokenKinds;
 }
 
 export interface Scene {
@@ -122,7 +146,7 @@ export const createScene = (
     );
     const rows = fillRows({ count: slots.length, heads: kvHeads, dimension }, (row, head) => {
       const { sequence, token } = owner[row]!;
-      const kind = options.kind?.(role, sequence, token) ?? 'gaussian';
+      const kind = kindOf(options.kinds, role, sequence, token);
       const vector = makeRow(drawn, kind, dimension);
       const mean = transform?.mean;
       return mean ? vector.map((x, i) => x + mean[head * dimension + i]!) : vector;

@@ -7,6 +7,7 @@ import { decodeCases, rotateCases } from './decode-cases.ts';
 import { denseCases } from './dense-cases.ts';
 import { encodeCases } from './encode-cases.ts';
 import { createRandom } from './random.ts';
+import { createScene, type Scene } from './scene.ts';
 
 export interface SuiteOptions {
   readonly seed: number;
@@ -22,10 +23,20 @@ export interface SuiteOptions {
  */
 export const conformanceCases = (plan: Plan, options: SuiteOptions): ConformanceCase[] => {
   const random = createRandom(options.seed);
+  const scenes = new Map<string, Scene>();
   const context: CaseContext = {
     plan,
     bound: options.bound,
     random: (id) => random.fork(id),
+    scene: (reference, wanted) => {
+      const id = JSON.stringify(wanted);
+      let scene = scenes.get(id);
+      if (scene === undefined) {
+        scene = createScene(plan, reference, wanted, random.fork(id));
+        scenes.set(id, scene);
+      }
+      return scene;
+    },
     quick: options.quick ?? false,
   };
   return [
