@@ -58,5 +58,6 @@ export function createReference(plan: Plan): Reference {
   };
 }
 
-export type { AttentionResult, DecodeResult, MergeResult, ScoresResult, WeightedSumResult };
+export { goldenVectors } from './golden.ts';
 export { FLAGS } from './sequences.ts';
+export type { AttentionResult, DecodeResult, MergeResult, ScoresResult, WeightedSumResult };
