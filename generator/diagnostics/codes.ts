@@ -36,6 +36,8 @@ export const CODES = {
   P120: 'a .safetensors file is cut off, or is something else',
   P121: 'the header of a .safetensors file contradicts itself',
   P122: 'a tensor is missing, or has another dtype or shape than needed',
+  P130: 'captured data do not fit together, or hold numbers that are not finite',
+  P131: 'a data file cannot be read or written',
   P200: 'the output folder cannot be read or written',
   P201: 'a file that polarc did not write stands in the way',
   P202: 'a generated file was edited by hand',
