@@ -1,4 +1,4 @@
-export { emitCache } from './cache.ts';
+export { emitCache, sharedFiles } from './cache.ts';
 export {
   type Change,
   type Changes,

@@ -62,3 +62,13 @@ export function levelConstant(role: 'key' | 'value', what: string, level: number
 export function planFile(name: string): string {
   return `${fileStem(name)}.plan.json`;
 }
+
+/** The golden vectors beside the plan: `llama-d128.golden.safetensors`. */
+export function goldenFile(name: string): string {
+  return `${fileStem(name)}.golden.safetensors`;
+}
+
+/** The matrix of an `orthogonal` codec beside the plan: `llama-d128.orthogonal-key.safetensors`. */
+export function matrixFile(name: string, role: 'key' | 'value'): string {
+  return `${fileStem(name)}.orthogonal-${role}.safetensors`;
+}
