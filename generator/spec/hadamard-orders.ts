@@ -11,8 +11,13 @@ export interface HadamardOrder {
 /** d = m·2^k with the smallest m of `HADAMARD_ORDERS` that fits; undefined if there is none. */
 export function hadamardOrder(dimension: number): HadamardOrder | undefined {
   for (const order of HADAMARD_ORDERS) {
-    const log2 = Math.log2(dimension / order);
-    if (log2 >= 0 && Number.isInteger(log2)) return { order, log2 };
+    let run = order;
+    let log2 = 0;
+    while (run < dimension) {
+      run *= 2;
+      log2 += 1;
+    }
+    if (run === dimension) return { order, log2 };
   }
   return undefined;
 }

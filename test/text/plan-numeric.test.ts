@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { cos, gaussLegendre, HALF_PI, log, power, sin, tan } from '../../generator/plan/numeric.ts';
@@ -57,6 +58,21 @@ describe('elementary functions', () => {
       const sum = nodes.reduce((total, x, i) => total + weights[i]! * power(x, degree), 0);
       expect(sum).toBeCloseTo(degree % 2 === 0 ? 2 / (degree + 1) : 0, 14);
     }
+  });
+});
+
+describe('lowering', () => {
+  const folder = new URL('../../generator/plan/', import.meta.url);
+  const files = readdirSync(folder).filter((name) => name.endsWith('.ts'));
+
+  test.each(files)('%s uses no function of Math that engines may round differently', (name) => {
+    const source = readFileSync(new URL(name, folder), 'utf8');
+    const code = source.replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, '');
+    const used = [...code.matchAll(/Math\.(\w+)/g)].map((match) => match[1]);
+    const exact = ['PI', 'abs', 'ceil', 'floor', 'fround', 'imul', 'max', 'min', 'sqrt'];
+    expect(used.filter((word) => !exact.includes(word!))).toEqual([]);
+    // Powers of two alone.
+    expect(code.match(/(?<!\b2 )\*\*/)).toBeNull();
   });
 });
 
