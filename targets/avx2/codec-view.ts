@@ -23,11 +23,12 @@ function signMask(row: string): string {
   return `0x${mask.toString(16)}u`;
 }
 
-/** The butterflies over 2^log2, three strides at a time. */
-function passes(log2: number): View[] {
+/** The butterflies of strides from 2^from on, at most three strides at a time, as evenly as can be. */
+function passes(from: number, log2: number): View[] {
   const list: View[] = [];
-  for (let done = 0; done < log2; ) {
-    const stages = Math.min(3, log2 - done);
+  for (let done = from; done < log2; ) {
+    const left = log2 - done;
+    const stages = Math.ceil(left / Math.ceil(left / 3));
     list.push({ radix: String(2 ** stages), stride: String(2 ** done) });
     done += stages;
   }
@@ -116,7 +117,10 @@ export function codecView(role: Role, codec: CodecPlan): View {
       log2: String(precondition.log2),
       signs: signBytes(precondition.signs),
       rows: initialiser(precondition.matrix.map(signMask)),
-      passes: passes(precondition.log2),
+      // Strides 1, 2 and 4 are done while eight coordinates are in registers.
+      firstPass: precondition.log2 >= 3,
+      passes: passes(precondition.log2 >= 3 ? 3 : 0, precondition.log2),
+      working: precondition.order > 1 || precondition.log2 !== 3,
     },
   };
 }
