@@ -1,0 +1,1 @@
+export { bindingView, type SharedMatrix, sharedMatrix } from './binding-view.ts';
