@@ -7,7 +7,13 @@ import { packageFile } from './package-file.ts';
 interface CommandEntry {
   readonly name: string;
   readonly describe: string;
-  load(): Promise<{ readonly command: CommandModule<object, never> }>;
+  load(): Promise<{ readonly command: Command }>;
+}
+
+/** A command module, whatever its arguments are. */
+interface Command extends Pick<CommandModule, 'command' | 'describe'> {
+  readonly builder?: unknown;
+  readonly handler: (args: never) => void | Promise<void>;
 }
 
 const COMMANDS: readonly CommandEntry[] = [
@@ -22,9 +28,19 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./generate.ts'),
   },
   {
+    name: 'verify',
+    describe: 'build kernels and prove that they compute what the reference computes',
+    load: () => import('./verify.ts'),
+  },
+  {
     name: 'inspect',
     describe: 'show a format: where its bits stand, its size, its expected error, its codebooks',
     load: () => import('./inspect.ts'),
+  },
+  {
+    name: 'measure',
+    describe: 'measure a format on captured keys, values and queries',
+    load: () => import('./measure.ts'),
   },
   {
     name: 'targets',
@@ -72,7 +88,7 @@ async function run(entry: CommandEntry, argv: readonly string[]): Promise<void> 
         handler: (args: ArgumentsCamelCase) => {
           accepted = args;
         },
-      })
+      } as CommandModule)
       .strict()
       .demandCommand(1)
       .recommendCommands()

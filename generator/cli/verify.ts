@@ -1,0 +1,452 @@
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { CommandModule } from 'yargs';
+import {
+  type CaseReport,
+  type ConformanceCase,
+  conformanceCases,
+  coverage,
+  failedReport,
+  goldenCases,
+  junitXml,
+  passedReport,
+  randomSpecs,
+  reportText,
+  runCases,
+  skippedReports,
+  summarize,
+  type TargetReport,
+} from '../conformance/index.ts';
+import { UserError } from '../diagnostics/index.ts';
+import {
+  compare,
+  emitCache,
+  MANIFEST,
+  type ManifestCache,
+  parseManifest,
+  type Source,
+  write,
+} from '../emit/index.ts';
+import { planFile } from '../naming/index.ts';
+import { lower, type Plan, parsePlan } from '../plan/index.ts';
+import { normalizeAll } from '../spec/index.ts';
+import type { BuiltCache, Target } from '../target/index.ts';
+import { allTargets, targetIds } from './catalog.ts';
+import { readInputs, SPEC_OPTIONS, type SpecArguments } from './spec-options.ts';
+
+interface Arguments extends SpecArguments {
+  readonly out?: string;
+  readonly target?: string;
+  readonly random?: number;
+  readonly seed?: number;
+  readonly junit?: string;
+  readonly json?: boolean;
+  readonly sanitize?: boolean;
+  readonly quick?: boolean;
+}
+
+/** Compilers running at once. */
+const BUILDS = 2;
+
+/** Set in the child that runs kernels under sanitizers. */
+const SANITIZED = 'POLARC_SANITIZED';
+
+/** Where golden vectors stand beside a plan. */
+const GOLDEN = '.golden.safetensors';
+
+export const command: CommandModule<object, Arguments> = {
+  command: 'verify [specs..]',
+  describe: 'build kernels and prove that they compute what the reference computes',
+  builder: (yargs) =>
+    yargs
+      .positional('specs', {
+        type: 'string',
+        array: true,
+        describe: 'spec files; without any, the flags below, else polarc.config.ts',
+      })
+      .options({
+        out: {
+          type: 'string',
+          describe: 'verify the kernels of this folder as they stand there',
+          requiresArg: true,
+        },
+        target: {
+          type: 'string',
+          describe: 'targets, separated by commas [all]',
+          requiresArg: true,
+        },
+        random: {
+          type: 'number',
+          describe: 'verify so many random specs over the whole space of formats',
+          requiresArg: true,
+        },
+        seed: {
+          type: 'number',
+          describe:
+            'seed of the random specs and of the numbers in all cases [1]; of hadamard and orthogonal with --head-dim',
+          requiresArg: true,
+        },
+        junit: { type: 'string', describe: 'write a JUnit report here', requiresArg: true },
+        json: { type: 'boolean', describe: 'print one JSON object' },
+        sanitize: {
+          type: 'boolean',
+          describe: "build and run with the target's sanitizers",
+        },
+        quick: { type: 'boolean', describe: 'leave out cases that repeat others' },
+      })
+      .options(withoutSeed(SPEC_OPTIONS))
+      .group(Object.keys(SPEC_OPTIONS), 'A cache without a spec file:') as never,
+  handler: async (args) => {
+    if (args.sanitize && process.env[SANITIZED] === undefined) await runSanitized(args);
+    else await verify(args);
+  },
+};
+
+/** `--seed` is described above, as it has one meaning more here. */
+function withoutSeed<T extends { readonly seed: unknown }>(options: T): Omit<T, 'seed'> {
+  const { seed: _seed, ...rest } = options;
+  return rest;
+}
+
+/** One cache to build and run on every target. */
+interface Job {
+  readonly plan: Plan;
+  readonly folder: string;
+  readonly targets: readonly Target[];
+  /** Bytes of its golden vectors, if there are any, and where they stand. */
+  readonly golden: { readonly bytes: Uint8Array; readonly where: string } | null;
+  /** What is found without running anything: the files of a folder. */
+  readonly found: readonly CaseReport[];
+}
+
+async function verify(args: Arguments): Promise<void> {
+  const seed = wholeNumber('--seed', args.seed ?? 1);
+  const ids = args.target === undefined ? undefined : targetIds(args.target);
+  const all = await allTargets();
+  const targets = ids === undefined ? all : all.filter(({ id }) => ids.includes(id));
+  const temporary: string[] = [];
+  const progress = createProgress(args.json === true);
+  try {
+    const makeFolder = (): string => {
+      const folder = mkdtempSync(join(tmpdir(), 'polarc-verify-'));
+      temporary.push(folder);
+      return folder;
+    };
+    const jobs = await collectJobs(args, seed, all, targets, makeFolder, progress);
+    const ready = await readiness(targets);
+    const results: CaseReport[][] = jobs.map(() => []);
+    const runs = new Map<
+      string,
+      { device: string | null; arithmetic: Record<string, number>; caches: number }
+    >(targets.map(({ id }) => [id, { device: null, arithmetic: {}, caches: 0 }]));
+    await inParallel(BUILDS, jobs, async (job, at) => {
+      results[at]!.push(...job.found);
+      for (const target of job.targets) {
+        const run = runs.get(target.id)!;
+        const reports = await runOne(job, target, args, seed, ready.get(target.id) ?? null, {
+          loaded: (built, arithmetic, bound) => {
+            run.device = built.device;
+            run.arithmetic[arithmetic] = bound;
+            run.caches++;
+          },
+          line: progress.line,
+        });
+        results[at]!.push(...reports);
+        progress.done(job.plan.name, target.id, reports, jobs.length);
+      }
+    });
+    const targetReports: TargetReport[] = [...runs].map(([id, run]) => ({ id, ...run }));
+    const report = summarize(results.flat(), targetReports);
+    progress.end();
+    if (args.junit !== undefined) writeReport(args.junit, junitXml(report));
+    process.stdout.write(args.json ? `${JSON.stringify(report)}\n` : reportText(report));
+    if (!report.ok) process.exitCode = 1;
+  } finally {
+    for (const folder of temporary) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function wholeNumber(flag: string, value: number): number {
+  if (Number.isInteger(value) && value >= 0 && value < 2 ** 32) return value;
+  throw new UserError('P104', `${flag} ${value} is no whole number from 0 to 4294967295`);
+}
+
+function writeReport(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw new UserError('P200', `${path} cannot be written: ${(error as Error).message}`);
+  }
+}
+
+async function collectJobs(
+  args: Arguments,
+  seed: number,
+  all: readonly Target[],
+  targets: readonly Target[],
+  makeFolder: () => string,
+  progress: Progress,
+): Promise<readonly Job[]> {
+  const jobs: Job[] = [];
+  if (args.out !== undefined) {
+    if ((args.specs ?? []).length > 0) {
+      throw new UserError(
+        'P210',
+        '--out names a folder of kernels, and specs were named too',
+        'give one or the other: a folder is verified from the plans in it',
+      );
+    }
+    jobs.push(...folderJobs(args.out, targets));
+  }
+  if (args.random !== undefined) {
+    const count = wholeNumber('--random', args.random);
+    const specs = randomSpecs({ count, seed });
+    progress.line(coverageText(specs, seed));
+    const plans = normalizeAll(specs, { targets: all }).map(lower);
+    const source = { name: `random specs of seed ${seed}`, command: 'generate' };
+    jobs.push(...plans.map((plan) => emittedJob(plan, targets, source, makeFolder())));
+  }
+  const { seed: _suite, ...spec } = args;
+  const described = Object.keys(SPEC_OPTIONS).some(
+    (flag) =>
+      flag !== 'seed' &&
+      spec[flag.replace(/-./g, (x) => x[1]!.toUpperCase()) as keyof typeof spec] !== undefined,
+  );
+  if (described || (args.specs ?? []).length > 0 || jobs.length === 0) {
+    const inputs = await readInputs(described ? args : spec, all);
+    for (const input of inputs) {
+      for (const plan of input.plans) {
+        jobs.push(emittedJob(plan, targets, input.source, makeFolder()));
+      }
+    }
+  }
+  return jobs;
+}
+
+function emittedJob(plan: Plan, targets: readonly Target[], source: Source, folder: string): Job {
+  const able = targets.filter((target) => target.unsupported(plan).length === 0);
+  const cache = emitCache(plan, able, source);
+  write(compare(folder, [cache], { sources: [source.name], targets: null }));
+  const golden = cache.files.find(({ path }) => path.endsWith(GOLDEN));
+  return {
+    plan,
+    folder,
+    targets,
+    golden:
+      golden === undefined || typeof golden.content === 'string'
+        ? null
+        : { bytes: golden.content, where: golden.path },
+    found: [],
+  };
+}
+
+/** The caches of an emitted folder, from its manifest and plans. */
+function folderJobs(out: string, targets: readonly Target[]): Job[] {
+  const folder = resolve(out);
+  const path = join(folder, MANIFEST);
+  if (!existsSync(path)) {
+    throw new UserError(
+      'P203',
+      `${out} has no ${MANIFEST}: it is no folder that polarc wrote`,
+      'name the folder that was given to `polarc generate --out`',
+    );
+  }
+  const manifest = parseManifest(readFileSync(path, 'utf8'), path);
+  return manifest.caches.map((cache) => folderJob(folder, cache, targets));
+}
+
+function folderJob(folder: string, cache: ManifestCache, targets: readonly Target[]): Job {
+  const read = (path: string): Uint8Array => {
+    try {
+      return readFileSync(join(folder, path));
+    } catch (error) {
+      throw new UserError(
+        'P200',
+        `${join(folder, path)} cannot be read: ${(error as Error).message}`,
+        'write the folder again with `polarc generate`',
+      );
+    }
+  };
+  const plan = parsePlan(Buffer.from(read(planFile(cache.name))).toString('utf8'));
+  const present = targets.filter(({ id }) => cache.files.some((file) => file.target === id));
+  const golden = cache.files.find(({ path }) => path.endsWith(GOLDEN));
+  return {
+    plan,
+    folder,
+    targets: present,
+    golden: golden === undefined ? null : { bytes: read(golden.path), where: golden.path },
+    found: filesReport(folder, cache, plan),
+  };
+}
+
+/** Whether the files are those that polarc wrote, from the plan beside them. What was edited is run all the same. */
+function filesReport(folder: string, cache: ManifestCache, plan: Plan): CaseReport[] {
+  const of = {
+    id: 'files: as the manifest has them',
+    kernel: 'files',
+    cache: cache.name,
+    target: '',
+  };
+  const edited = cache.files.filter(({ path, sha256 }) => {
+    const file = join(folder, path);
+    if (!existsSync(file)) return true;
+    return createHash('sha256').update(readFileSync(file)).digest('hex') !== sha256;
+  });
+  const problems = [
+    ...(plan.planHash === cache.planHash ? [] : ['the plan is not that of the manifest']),
+    ...(edited.length === 0
+      ? []
+      : [`edited since they were written: ${edited.map(({ path }) => path).join(', ')}`]),
+  ];
+  return [problems.length === 0 ? passedReport(of) : failedReport(of, problems.join('; '))];
+}
+
+/** For every target why nothing can be built or run here, or null. */
+async function readiness(targets: readonly Target[]): Promise<Map<string, string | null>> {
+  const ready = new Map<string, string | null>();
+  for (const target of targets) {
+    const missing = (await target.check()).filter(({ ok, required }) => required && !ok);
+    const reason = missing.map(({ what, detail }) => `${what}: ${detail}`).join('; ');
+    ready.set(target.id, missing.length === 0 ? null : reason);
+  }
+  return ready;
+}
+
+interface Events {
+  loaded(built: BuiltCache, arithmetic: string, bound: number): void;
+  line(text: string): void;
+}
+
+async function runOne(
+  job: Job,
+  target: Target,
+  args: Arguments,
+  seed: number,
+  notReady: string | null,
+  events: Events,
+): Promise<CaseReport[]> {
+  const { plan } = job;
+  const arithmetic = plan.arithmetic[target.id] ?? 'float';
+  const bound = target.arithmetics.find(({ id }) => id === arithmetic)?.bound ?? 0;
+  const cases: ConformanceCase[] = [
+    ...(job.golden === null ? [] : goldenCases(plan, job.golden.bytes, job.golden.where, bound)),
+    ...conformanceCases(plan, { seed, bound, quick: args.quick === true }),
+  ];
+  const [missing] = target.unsupported(plan);
+  if (missing !== undefined) {
+    const listed = target.capabilities.find(({ name }) => name === missing.capability);
+    if (listed !== undefined && !listed.supported) {
+      return skippedReports(plan, target.id, cases, missing.message, missing.capability);
+    }
+    const of = { id: 'capabilities', kernel: 'capabilities', cache: plan.name, target: target.id };
+    const known = listed === undefined ? 'does not list' : 'lists as supported';
+    return [
+      failedReport(
+        of,
+        `refused over ${missing.capability}, which the capability table ${known}: ${missing.message}`,
+      ),
+    ];
+  }
+  if (notReady !== null) return skippedReports(plan, target.id, cases, notReady);
+
+  let built: BuiltCache;
+  try {
+    built = await target.build({
+      folder: job.folder,
+      plan,
+      ...(args.sanitize ? { sanitize: true } : {}),
+    });
+  } catch (error) {
+    const of = { id: 'build', kernel: 'build', cache: plan.name, target: target.id };
+    return [failedReport(of, (error as Error).message)];
+  }
+  events.loaded(built, arithmetic, bound);
+  try {
+    return await runCases({ plan, target: target.id, cases, calls: built.calls });
+  } finally {
+    built.close();
+  }
+}
+
+/** Runs `work` over all items, `width` at a time, in order of their beginning. */
+async function inParallel<T>(
+  width: number,
+  items: readonly T[],
+  work: (item: T, at: number) => Promise<void>,
+): Promise<void> {
+  let next = 0;
+  const lane = async (): Promise<void> => {
+    while (next < items.length) {
+      const at = next++;
+      await work(items[at]!, at);
+    }
+  };
+  await Promise.all(Array.from({ length: width }, lane));
+}
+
+interface Progress {
+  line(text: string): void;
+  done(cache: string, target: string, reports: readonly CaseReport[], total: number): void;
+  end(): void;
+}
+
+/** One line a cache; on a terminal a line that is rewritten, with failures left standing. With --json on stderr. */
+function createProgress(json: boolean): Progress {
+  const stream = json ? process.stderr : process.stdout;
+  const live = stream.isTTY === true;
+  let finished = 0;
+  const clear = (): void => {
+    if (live) stream.write('\r\u001b[2K');
+  };
+  return {
+    line: (text) => {
+      clear();
+      stream.write(`${text}\n`);
+    },
+    done: (cache, target, reports, total) => {
+      finished++;
+      const failed = reports.filter(({ status }) => status === 'failed').length;
+      const skipped = reports.filter(({ status }) => status === 'skipped').length;
+      const passed = reports.length - failed - skipped;
+      const text = `[${finished}/${total}] ${cache} (${target}): ${passed} passed, ${failed} failed, ${skipped} skipped`;
+      clear();
+      stream.write(live && failed === 0 ? text : `${text}\n`);
+    },
+    end: clear,
+  };
+}
+
+function coverageText(specs: Parameters<typeof coverage>[0], seed: number): string {
+  const counted = coverage(specs).map(({ what, count }) => `${what} ${count}`);
+  return `${specs.length} random specs of seed ${seed} cover: ${counted.join(', ')}; block table, CSR and contiguous caches in each`;
+}
+
+/** The same command in a Node that has the sanitizers loaded: they must come before everything else. */
+async function runSanitized(args: Arguments): Promise<void> {
+  const ids = targetIds(args.target);
+  const environment: Record<string, string> = {};
+  for (const target of await allTargets()) {
+    if (!ids.includes(target.id)) continue;
+    if (target.sanitizerEnvironment === undefined) {
+      throw new UserError('P210', `${target.id} has no sanitizers`, 'leave out --sanitize');
+    }
+    Object.assign(environment, await target.sanitizerEnvironment());
+  }
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+    env: { ...process.env, ...environment, [SANITIZED]: '1' },
+  });
+  const status = await new Promise<{ code: number | null; signal: string | null }>((done, fail) => {
+    child.on('error', fail);
+    child.on('exit', (code, signal) => done({ code, signal }));
+  });
+  if (status.signal !== null || ![0, 1, 2].includes(status.code ?? -1)) {
+    process.stderr.write('a sanitizer ended the run: its report stands above\n');
+    process.exitCode = 1;
+  } else {
+    process.exitCode = status.code!;
+  }
+}
