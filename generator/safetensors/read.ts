@@ -19,7 +19,7 @@ export function readSafetensors(bytes: Uint8Array, name = 'the file'): Safetenso
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const length = Number(view.getBigUint64(0, true));
   if (length > LONGEST_HEADER) {
-    throw broken(`it begins with ${length} as the length of its header: no .safetensors file`);
+    throw broken('it is no .safetensors file: it does not begin with the length of a header');
   }
   if (8 + length > bytes.length) {
     throw broken(
