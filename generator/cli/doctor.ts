@@ -5,8 +5,8 @@ import { loadTargets, targetIds } from './catalog.ts';
 import { packageFile } from './package-file.ts';
 
 interface Arguments {
-  readonly target?: string;
-  readonly json?: boolean;
+  readonly target?: string | undefined;
+  readonly json?: boolean | undefined;
 }
 
 interface Section {
@@ -26,7 +26,7 @@ export const command: CommandModule<object, Arguments> = {
         requiresArg: true,
       },
       json: { type: 'boolean', describe: 'print one JSON object' },
-    }) as never,
+    }),
   handler: async ({ target, json }) => {
     const targets = await loadTargets(targetIds(target));
     const sections: Section[] = [section('polarc', [nodeVersion()])];

@@ -16,12 +16,12 @@ import { allTargets, targetIds } from './catalog.ts';
 import { type Input, readInputs, SPEC_OPTIONS, type SpecArguments } from './spec-options.ts';
 
 interface Arguments extends SpecArguments {
-  readonly target?: string;
-  readonly out?: string;
-  readonly check?: boolean;
-  readonly dryRun?: boolean;
-  readonly force?: boolean;
-  readonly json?: boolean;
+  readonly target?: string | undefined;
+  readonly out?: string | undefined;
+  readonly check?: boolean | undefined;
+  readonly dryRun?: boolean | undefined;
+  readonly force?: boolean | undefined;
+  readonly json?: boolean | undefined;
 }
 
 export const command: CommandModule<object, Arguments> = {
@@ -61,7 +61,7 @@ export const command: CommandModule<object, Arguments> = {
       })
       .options(SPEC_OPTIONS)
       .group(Object.keys(SPEC_OPTIONS), 'A cache without a spec file:')
-      .conflicts('check', ['dry-run', 'force']) as never,
+      .conflicts('check', ['dry-run', 'force']),
   handler: async (args) => {
     const outputs = await prepare(args);
     if (!args.check && !args.dryRun) {

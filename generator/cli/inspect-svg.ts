@@ -10,27 +10,40 @@ const CELL = { width: 12, height: 14 } as const;
 const PLOT = { width: 260, height: 90, gap: 16 } as const;
 const PLOTS_A_ROW = 3;
 
+/** Levels 1 to 9, told apart on light and on dark paper. */
+const LEVEL_COLOURS = [
+  '#2f81d7',
+  '#1a9c85',
+  '#d98c00',
+  '#a25ddc',
+  '#d6537f',
+  '#5b8c2a',
+  '#c4562b',
+  '#4f6bd8',
+  '#8a7a1f',
+] as const;
+
+/** Plain rules, no variables: drawings are also read by viewers that know only simple CSS. */
 const STYLE = `
-    svg { --ink: #1b1f24; --faint: #6b7280; --line: #d0d7de; --paper: #ffffff; }
-    @media (prefers-color-scheme: dark) {
-      svg { --ink: #e6edf3; --faint: #9198a1; --line: #3d444d; --paper: #0d1117; }
-    }
-    .paper { fill: var(--paper); }
-    text { font: 12px ui-sans-serif, system-ui, sans-serif; fill: var(--ink); }
+    text { font: 12px ui-sans-serif, system-ui, sans-serif; fill: #1b1f24; }
     .title { font-size: 16px; font-weight: 600; }
-    .faint { fill: var(--faint); }
-    .axis { stroke: var(--line); fill: none; }
-    .density { stroke: var(--faint); stroke-width: 1.5; fill: none; }
-    .threshold { stroke: var(--line); stroke-dasharray: 2 2; }
+    .faint { fill: #57606a; }
+    .paper { fill: #ffffff; }
+    .axis { stroke: #afb8c1; }
+    .density { stroke: #57606a; stroke-width: 1.5; fill: none; }
+    .threshold { stroke: #afb8c1; stroke-dasharray: 2 2; }
+    .padding { fill: none; stroke: #afb8c1; }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #e6edf3; }
+      .faint { fill: #9198a1; }
+      .paper { fill: #0d1117; }
+      .axis, .threshold, .padding { stroke: #4b535d; }
+      .density { stroke: #9198a1; }
+    }
     .centroid { stroke-width: 2; }
-    .padding { fill: none; stroke: var(--line); }
-    .l1 { fill: #2f81d7; stroke: #2f81d7; } .l2 { fill: #1a9c85; stroke: #1a9c85; }
-    .l3 { fill: #d98c00; stroke: #d98c00; } .l4 { fill: #a25ddc; stroke: #a25ddc; }
-    .l5 { fill: #d6537f; stroke: #d6537f; } .l6 { fill: #5b8c2a; stroke: #5b8c2a; }
-    .l7 { fill: #c4562b; stroke: #c4562b; } .l8 { fill: #4f6bd8; stroke: #4f6bd8; }
-    .l9 { fill: #8a7a1f; stroke: #8a7a1f; }
-    .radius { fill: #8b949e; stroke: #8b949e; } .norm { fill: #4d5560; stroke: #4d5560; }
-    .bit { stroke: var(--paper); stroke-width: 1; }`;
+${LEVEL_COLOURS.map((colour, i) => `    .l${i + 1} { fill: ${colour}; stroke: ${colour}; }`).join('\n')}
+    .radius { fill: #8b949e; } .norm { fill: #5f6873; }
+    .bit { stroke: none; }`;
 
 /** A drawing of the records and codebooks of caches; readable on light and dark backgrounds. */
 export function inspectSvg(plans: readonly Plan[]): string {
@@ -96,10 +109,11 @@ function fieldCells(field: BitField, top: number): string[] {
     const stop = Math.min(end, (row + 1) * BITS_A_ROW);
     const x = MARGIN + (at % BITS_A_ROW) * CELL.width;
     const y = top + row * (CELL.height + 2);
-    const shape = `x="${x}" y="${y}" width="${(stop - at) * CELL.width}" height="${CELL.height}"`;
+    const width = (stop - at) * CELL.width - 1;
+    const shape = `x="${x}" y="${y}" width="${width}" height="${CELL.height}"`;
     const kind = field.kind === 'code' ? `l${field.level}` : field.kind;
     cells.push(
-      `<rect class="${kind} ${field.kind === 'padding' ? '' : 'bit'}" ${shape}><title>${fieldName(field)}</title></rect>`,
+      `<rect class="${field.kind === 'padding' ? kind : `${kind} bit`}" ${shape}><title>${fieldName(field)}</title></rect>`,
     );
     at = stop;
   }
@@ -126,7 +140,7 @@ function legend(codec: CodecPlan, y: number): string[] {
   return items.flatMap(([kind, label], i) => {
     const x = MARGIN + i * step;
     return [
-      `<rect class="${kind}" x="${x}" y="${y - 10}" width="10" height="10"/>`,
+      `<rect class="${kind === 'padding' ? kind : `${kind} bit`}" x="${x}" y="${y - 10}" width="10" height="10"/>`,
       text(x + 15, y, label, 'faint'),
     ];
   });

@@ -13,11 +13,11 @@ const STAGES = ['spec', 'plan', 'view', 'text'] as const;
 type Stage = (typeof STAGES)[number];
 
 interface Arguments extends SpecArguments {
-  readonly cache?: string;
-  readonly stage?: Stage;
-  readonly target?: string;
-  readonly svg?: string;
-  readonly json?: boolean;
+  readonly cache?: string | undefined;
+  readonly stage?: Stage | undefined;
+  readonly target?: string | undefined;
+  readonly svg?: string | undefined;
+  readonly json?: boolean | undefined;
 }
 
 export const command: CommandModule<object, Arguments> = {
@@ -52,7 +52,7 @@ export const command: CommandModule<object, Arguments> = {
       })
       .options(SPEC_OPTIONS)
       .group(Object.keys(SPEC_OPTIONS), 'A cache without a spec file:')
-      .conflicts('stage', ['svg', 'json']) as never,
+      .conflicts('stage', ['svg', 'json']),
   handler: async (args) => {
     const subjects = select(await read(args), args.cache);
     if (args.stage !== undefined) {

@@ -141,7 +141,7 @@ function fromFlags(args: SpecArguments, targets: readonly Target[]): Input {
     );
   }
   const input = specFromFlags({ ...args, headDim, bits, queryGroup: args.group });
-  const specs = named('command line', () => normalizeAll([input], { targets }));
+  const specs = flagged(() => normalizeAll([input], { targets }));
   const written = FLAGS.filter((name) => args[name] !== undefined).map((name) =>
     name === 'center'
       ? args.center
@@ -172,6 +172,46 @@ function named<T>(where: string, run: () => T): T {
       error.diagnostics.map((d) => ({ ...d, path: d.path === '' ? where : `${where}: ${d.path}` })),
     );
   }
+}
+
+/** Where a mistake of the command line stands, by the end of its path in the spec. */
+const FLAG_OF: Readonly<Record<string, string>> = {
+  headDim: '--head-dim',
+  bits: '--bits',
+  depth: '--bits',
+  polar: '--bits',
+  precondition: '--precondition',
+  seed: '--seed',
+  radius: '--radius',
+  layout: '--layout',
+  queryGroup: '--group',
+  pageTokens: '--page-tokens',
+  dense: '--dense',
+  name: '--name',
+};
+
+/** Names the flag of every mistake; what keys and values have in common is told once. */
+function flagged<T>(run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    if (!(error instanceof SpecError)) throw error;
+    const told = new Set<string>();
+    const once = error.diagnostics.filter((d) => {
+      const key = `${d.path.replace(/^(key|value)\./, '')} ${d.message}`;
+      return !told.has(key) && told.add(key);
+    });
+    throw new SpecError(once.map((d) => ({ ...d, path: flagOf(d.path) })));
+  }
+}
+
+function flagOf(path: string): string {
+  const names = path
+    .replace(/\[\d+\]/g, '')
+    .split('.')
+    .reverse();
+  const flag = names.map((name) => FLAG_OF[name]).find((name) => name !== undefined);
+  return flag ?? (path === '' ? 'command line' : path);
 }
 
 function flagName(property: string): string {

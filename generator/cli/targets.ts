@@ -3,7 +3,7 @@ import type { Target } from '../target/index.ts';
 import { allTargets } from './catalog.ts';
 
 interface Arguments {
-  readonly json?: boolean;
+  readonly json?: boolean | undefined;
 }
 
 export const command: CommandModule<object, Arguments> = {

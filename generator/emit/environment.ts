@@ -42,31 +42,39 @@ function packageRoot(): string {
 export function createTemplates(folder: string): Templates {
   const engine = handlebars.create();
   registerHelpers(engine);
+  const compile = (path: string): Handlebars.TemplateDelegate => {
+    let run: Handlebars.TemplateDelegate | undefined;
+    return (view, options) => {
+      run ??= engine.compile(read(folder, path), {
+        noEscape: true,
+        strict: true,
+        knownHelpersOnly: true,
+        knownHelpers: { with: false, lookup: false, log: false },
+      });
+      try {
+        return run(view, options);
+      } catch (error) {
+        if (error instanceof TemplateError) throw error;
+        throw new TemplateError(`templates/${path}: ${(error as Error).message}`, { cause: error });
+      }
+    };
+  };
   for (const path of partials(folder)) {
-    engine.registerPartial(path.slice(0, -EXTENSION.length), read(folder, path));
+    engine.registerPartial(path.slice(0, -EXTENSION.length), compile(path));
   }
   const compiled = new Map<string, Handlebars.TemplateDelegate>();
   return {
     render(template, view) {
       checkView(view, 'view');
-      let run = compiled.get(template);
-      if (run === undefined) {
-        run = engine.compile(read(folder, template), {
-          noEscape: true,
-          strict: true,
-          knownHelpersOnly: true,
-          knownHelpers: { with: false, lookup: false, log: false },
-        });
-        compiled.set(template, run);
-      }
-      try {
-        return run(view, { allowProtoPropertiesByDefault: false });
-      } catch (error) {
-        throw new Error(`templates/${template}: ${(error as Error).message}`, { cause: error });
-      }
+      const run = compiled.get(template) ?? compile(template);
+      compiled.set(template, run);
+      return run(view);
     },
   };
 }
+
+/** An error that names its template already: the innermost partial's. */
+class TemplateError extends Error {}
 
 /** The three helpers there are: their argument must exist, and `@index` is text like everything else. */
 function registerHelpers(engine: typeof Handlebars): void {
