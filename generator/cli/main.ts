@@ -38,6 +38,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./inspect.ts'),
   },
   {
+    name: 'verify',
+    describe: 'build the kernels and compare them with the golden reference',
+    load: () => import('./verify.ts'),
+  },
+  {
     name: 'measure',
     describe: 'measure a format on captured keys, values and queries',
     load: () => import('./measure.ts'),

@@ -1,6 +1,6 @@
 /** f16 and bf16 as bit patterns, for rows that go into kernels and come out of them. */
 
-import type { Dtype } from '../spec/types.ts';
+import type { Dtype } from '../spec/index.ts';
 
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);

@@ -15,7 +15,7 @@
  * NaN and infinities must stand exactly where the reference has them.
  */
 
-import type { Dtype } from '../spec/types.ts';
+import type { Dtype } from '../spec/index.ts';
 
 /** A above which the bound of attention grows. */
 export const LOGIT_MAGNITUDE = 32;

@@ -10,7 +10,7 @@ import type { View, ViewValue } from '../target/index.ts';
  * stands, `if`, `unless` and `each` included, and no helper exists beside these three.
  *
  * Partials are the files of `templates/shared` and of every `partials` folder below `templates`, named by their path
- * without `.hbs`: `{{> avx2/partials/constants}}`, `{{> shared/abi.h}}`.
+ * without `.hbs`: `{{> lattice/partials/constants}}`, `{{> shared/abi.h}}`.
  */
 export interface Templates {
   /** `template` is a path below the folder; throws an Error with template, line and column. */

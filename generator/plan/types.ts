@@ -3,7 +3,7 @@
  * docs/format.md describes it field by field.
  */
 
-import type { Arithmetic, Dtype } from '../spec/types.ts';
+import type { Arithmetic, Dtype } from '../spec/index.ts';
 
 export const PLAN_VERSION = 1;
 

@@ -18,12 +18,11 @@ export function floatLiteral(value: number, suffix = 'f'): string {
 }
 
 /**
- * Whether a compiler that rounds `decimal` to float32 gets `value`. Decimals within 1 % of half a step of it are
- * refused: the double that JavaScript reads for them may lie on the other side of the midpoint.
+ * Whether a compiler that rounds `decimal` to float32 once gets `value`, although the double nearest to it was rounded
+ * here: so do the decimals a little below and above.
  */
 function roundsTo(decimal: number, value: number): boolean {
-  const exponent = Math.max(Math.floor(Math.log2(Math.abs(value))), -126);
-  return Math.fround(decimal) === value && Math.abs(decimal - value) < 0.49 * 2 ** (exponent - 24);
+  return [1 - 2 ** -50, 1, 1 + 2 ** -50].every((by) => Math.fround(decimal * by) === value);
 }
 
 function decimalText(decimal: number): string {

@@ -1,7 +1,6 @@
 /** What a target is: a record that says what it can do, turns plans into views, and runs what was emitted. */
 
-import type { KernelCalls } from '../plan/calls.ts';
-import type { Plan, Role } from '../plan/types.ts';
+import type { KernelCalls, Plan, Role } from '../plan/index.ts';
 
 /** Views hold text, truth and lists: no numbers (handlebars adds adjacent ones) and no logic left for a template. */
 export type View = { readonly [key: string]: ViewValue };
@@ -11,7 +10,7 @@ export type ViewValue = string | boolean | readonly ViewValue[] | View;
 export interface FileView {
   /** Path below the output folder, with forward slashes. */
   readonly path: string;
-  /** Template below templates/, for example `avx2/attend.cpp.hbs`. */
+  /** Template below templates/, for example `lattice/attend.cpp.hbs`. */
   readonly template: string;
   readonly view: View;
   /** The kernel or part that the file holds, for its header line. */
@@ -60,7 +59,7 @@ export interface BuildOptions {
 /** An emitted cache, built and loaded. */
 export interface BuiltCache {
   readonly calls: KernelCalls;
-  /** What runs it, for reports: "AVX2, AMD EPYC …". */
+  /** What runs it, for reports: "AMD EPYC 9B14, 2 threads". */
   readonly device: string;
   close(): void;
 }
@@ -89,11 +88,15 @@ export interface Target {
    * a `UserError` that names what is missing. Left out: the target has no sanitizers.
    */
   sanitizerEnvironment?(): Promise<Readonly<Record<string, string>>>;
+  /**
+   * Bytes a second that `threads` threads read from memory here, measured now: what memory-bound kernels are held
+   * against. Left out: the target cannot measure it.
+   */
+  readBandwidth?(threads: number): Promise<number>;
   /** Build and load an emitted folder; throws a `UserError` that names what is missing. */
   build(options: BuildOptions): Promise<BuiltCache>;
   /** Environment that a process needs from its start to load what `sanitize` builds. */
   sanitizerEnvironment?(): Promise<Readonly<Record<string, string>>>;
 }
 
-export type * from '../plan/calls.ts';
-export type { Role };
+export type { KernelCalls, Role };
