@@ -4,7 +4,7 @@ import type { Target } from '../../generator/target/index.ts';
 import { ARITHMETICS, CAPABILITIES, unsupported } from './capabilities.ts';
 import { nodeFiles } from './node-view.ts';
 import { RESERVED_WORDS } from './reserved-words.ts';
-import { build, check } from './toolchain.ts';
+import { build, check, sanitizerEnvironment } from './toolchain.ts';
 import { kernelFiles } from './view.ts';
 
 export const target: Target = {
@@ -16,5 +16,8 @@ export const target: Target = {
   unsupported,
   files: (plan) => [...kernelFiles(plan), ...nodeFiles(plan)],
   check,
+  sanitizerEnvironment,
+  readBandwidth,
   build,
+  sanitizerEnvironment,
 };
