@@ -48,6 +48,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./measure.ts'),
   },
   {
+    name: 'bench',
+    describe: 'time kernels here, each beside its baseline of the same run',
+    load: () => import('./bench.ts'),
+  },
+  {
     name: 'targets',
     describe: 'show what each target can do',
     load: () => import('./targets.ts'),

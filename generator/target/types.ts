@@ -95,8 +95,6 @@ export interface Target {
   readBandwidth?(threads: number): Promise<number>;
   /** Build and load an emitted folder; throws a `UserError` that names what is missing. */
   build(options: BuildOptions): Promise<BuiltCache>;
-  /** Environment that a process needs from its start to load what `sanitize` builds. */
-  sanitizerEnvironment?(): Promise<Readonly<Record<string, string>>>;
 }
 
 export type { KernelCalls, Role };

@@ -3,6 +3,7 @@
 import type { Target } from '../../generator/target/index.ts';
 import { ARITHMETICS, CAPABILITIES, unsupported } from './capabilities.ts';
 import { nodeFiles } from './node-view.ts';
+import { readBandwidth } from './read-bandwidth.ts';
 import { RESERVED_WORDS } from './reserved-words.ts';
 import { build, check, sanitizerEnvironment } from './toolchain.ts';
 import { kernelFiles } from './view.ts';
@@ -16,7 +17,6 @@ export const target: Target = {
   unsupported,
   files: (plan) => [...kernelFiles(plan), ...nodeFiles(plan)],
   check,
-  sanitizerEnvironment,
   readBandwidth,
   build,
   sanitizerEnvironment,

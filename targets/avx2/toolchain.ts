@@ -100,8 +100,10 @@ export async function build(options: BuildOptions): Promise<BuiltCache> {
   );
   const emitted = await importTypeScript(classFile);
   const { load } = emitted[className(plan.name)] as EmittedClass;
-  const calls = load.call(emitted[className(plan.name)], addon, { threads: options.threads ?? 1 });
-  return { calls, device: `AVX2, ${cpuName()}`, close: () => calls.close() };
+  const threads = options.threads ?? 1;
+  const calls = load.call(emitted[className(plan.name)], addon, { threads });
+  const device = `${cpuName()}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+  return { calls, device, close: () => calls.close() };
 }
 
 interface EmittedClass {
@@ -156,6 +158,19 @@ async function buildAddon(
     ]);
   }
   return addon;
+}
+
+/** Path of a program of one C++ file, compiled if it is not there yet. */
+export async function buildProgram(source: string): Promise<string> {
+  const compiler = await findCompiler();
+  if (compiler === null) throw new UserError('P301', 'there is no C++ compiler', COMPILER_HINT);
+  const flags = ['-std=c++17', '-O2', '-mavx2', '-pthread'];
+  const key = hash([compiler.version, ...flags, await readEmitted(source)]);
+  const program = join(cacheFolder(), 'programs', key);
+  if (!existsSync(program)) {
+    await produce(program, (out) => [compiler.command, [...flags, source, '-o', out]]);
+  }
+  return program;
 }
 
 interface Unit {

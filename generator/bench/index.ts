@@ -1,0 +1,1 @@
+export { type BenchRow, benchAttention, benchEncode } from './measure.ts';

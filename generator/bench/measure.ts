@@ -1,0 +1,132 @@
+/** Times of kernels, each beside its baseline of the same run. */
+
+import type { KernelCalls, Plan, Role } from '../plan/index.ts';
+import { interleaved, median, timed } from './median.ts';
+import { createEncode, createWorkload } from './workload.ts';
+
+/** One line of `bench`; times are medians. */
+export interface BenchRow {
+  readonly target: string;
+  readonly cache: string;
+  readonly kernel: string;
+  readonly layout: string;
+  readonly arithmetic: string;
+  readonly headDim: number;
+  readonly queryGroup: number;
+  /** Of the sequence; for encode the rows of a call. */
+  readonly tokens: number;
+  readonly threads: number;
+  /** Keys and values of one token in one KV head, all query heads of its group; for encode one vector. */
+  readonly nsPerTokenHead: number;
+  /** What it is compared with, null for nothing. */
+  readonly baseline: string | null;
+  readonly baselineNsPerTokenHead: number | null;
+  /** Baseline time over ours. */
+  readonly ratio: number | null;
+  /** Bytes read a second over those that memory delivers; null where memory is not the limit. */
+  readonly bandwidthShare: number | null;
+}
+
+export interface BenchContext {
+  readonly target: string;
+  readonly plan: Plan;
+  readonly calls: KernelCalls;
+  readonly threads: number;
+  /** Bytes a second; null if the target cannot measure it. */
+  readonly bandwidth: number | null;
+  readonly repeats: number;
+}
+
+const SHORT: Readonly<Record<string, string>> = { 'rows/1': 'rows', 'tiles32/1': 'tiles' };
+
+const layoutOf = (plan: Plan): string => {
+  const [key, value] = [plan.key, plan.value].map(({ layout }) => SHORT[layout.id] ?? layout.id);
+  return key === value ? key! : `${key}, ${value}`;
+};
+
+/** `attend` against `attend_dense`, and that against the memory it reads. */
+export const benchAttention = async (
+  context: BenchContext,
+  tokens: number,
+): Promise<BenchRow[]> => {
+  const { target, plan, calls, threads, bandwidth, repeats } = context;
+  const work = await createWorkload(plan, calls, tokens);
+  const measured = await interleaved(
+    repeats,
+    () => calls.attendDense(work.dense),
+    () => calls.attend(work.packed),
+  );
+  const each = tokens * work.kvHeads;
+  const dense = measured.a / each;
+  const packed = measured.b / each;
+  const common = {
+    target,
+    cache: plan.name,
+    headDim: plan.key.headDim,
+    queryGroup: plan.queryGroup,
+    tokens,
+    threads,
+  };
+  const memory = bandwidth === null ? null : (work.denseBytes / bandwidth) * 1e9;
+  const share = (bytes: number, ns: number): number | null =>
+    bandwidth === null ? null : (bytes * 1e9) / ns / bandwidth;
+  return [
+    {
+      ...common,
+      kernel: 'attend_dense',
+      layout: plan.dense,
+      arithmetic: 'float',
+      nsPerTokenHead: dense,
+      baseline: memory === null ? null : 'memory read',
+      baselineNsPerTokenHead: memory,
+      ratio: memory === null ? null : memory / dense,
+      bandwidthShare: share(work.denseBytes, dense),
+    },
+    {
+      ...common,
+      kernel: 'attend',
+      layout: layoutOf(plan),
+      arithmetic: plan.arithmetic[target] ?? 'float',
+      nsPerTokenHead: packed,
+      baseline: `attend_dense ${plan.dense}`,
+      baselineNsPerTokenHead: dense,
+      ratio: measured.ratio,
+      bandwidthShare: share(work.packedBytes, packed),
+    },
+  ];
+};
+
+/** Vectors from cache, one thread. */
+export const benchEncode = async (context: BenchContext, role: Role): Promise<BenchRow> => {
+  const { target, plan, calls, repeats } = context;
+  const call = createEncode(plan, role);
+  const encode = role === 'key' ? calls.encodeKey : calls.encodeValue;
+  // So many calls a measurement that the clock's resolution does not count.
+  const once = median([await timed(() => encode(call)), await timed(() => encode(call))]);
+  const calling = Math.max(1, Math.round(2e7 / once));
+  const times: number[] = [];
+  for (let repeat = 0; repeat < repeats; repeat++) {
+    times.push(
+      await timed(async () => {
+        for (let i = 0; i < calling; i++) await encode(call);
+      }),
+    );
+  }
+  const codec = plan[role];
+  return {
+    target,
+    cache: plan.name,
+    kernel: `encode_${role}`,
+    layout: SHORT[codec.layout.id] ?? codec.layout.id,
+    arithmetic: codec.precondition.kind,
+    headDim: codec.headDim,
+    queryGroup: plan.queryGroup,
+    tokens: call.count,
+    threads: 1,
+    nsPerTokenHead: median(times) / calling / call.count,
+    baseline: null,
+    baselineNsPerTokenHead: null,
+    ratio: null,
+    bandwidthShare: null,
+  };
+};

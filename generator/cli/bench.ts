@@ -1,0 +1,311 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpus, tmpdir, totalmem } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { CommandModule } from 'yargs';
+import { type BenchRow, benchAttention, benchEncode } from '../bench/index.ts';
+import { UserError } from '../diagnostics/index.ts';
+import { compare, emitCache, MANIFEST, parseManifest, write } from '../emit/index.ts';
+import { planFile } from '../naming/index.ts';
+import { lower, type Plan, parsePlan } from '../plan/index.ts';
+import { type CacheInput, normalizeAll } from '../spec/index.ts';
+import type { Target } from '../target/index.ts';
+import { allTargets, targetIds } from './catalog.ts';
+import { readInputs, SPEC_OPTIONS, type SpecArguments } from './spec-options.ts';
+
+interface Arguments extends Omit<SpecArguments, 'group'> {
+  readonly out?: string;
+  readonly target?: string;
+  readonly tokens?: number;
+  readonly group?: string;
+  readonly threads?: number;
+  readonly repeats?: number;
+  readonly json?: boolean;
+}
+
+const { group: _group, ...WITHOUT_GROUP } = SPEC_OPTIONS;
+
+export const command: CommandModule<object, Arguments> = {
+  command: 'bench [specs..]',
+  describe: 'time kernels here, each beside its baseline of the same run',
+  builder: (yargs) =>
+    yargs
+      .positional('specs', {
+        type: 'string',
+        array: true,
+        describe:
+          'spec files; without any, the flags below, else the paper format at dimension 128',
+      })
+      .options({
+        out: { type: 'string', describe: 'time the kernels of this folder', requiresArg: true },
+        target: {
+          type: 'string',
+          describe: 'targets, separated by commas [all]',
+          requiresArg: true,
+        },
+        tokens: { type: 'number', describe: 'tokens of the sequence [16384]', requiresArg: true },
+        group: {
+          type: 'string',
+          describe: 'query heads a KV head, separated by commas [1,4]',
+          requiresArg: true,
+        },
+        threads: { type: 'number', describe: 'threads of attention [1]', requiresArg: true },
+        repeats: {
+          type: 'number',
+          describe: 'times of which a median is taken [15]',
+          requiresArg: true,
+        },
+        json: { type: 'boolean', describe: 'print one JSON object' },
+      })
+      .options(WITHOUT_GROUP)
+      .group(Object.keys(WITHOUT_GROUP), 'A cache without a spec file:') as never,
+  handler: async (args) => {
+    const tokens = positive('--tokens', args.tokens ?? 16384);
+    const threads = positive('--threads', args.threads ?? 1);
+    const repeats = positive('--repeats', args.repeats ?? 15);
+    const all = await allTargets();
+    const ids = args.target === undefined ? undefined : targetIds(args.target);
+    const targets = ids === undefined ? all : all.filter(({ id }) => ids.includes(id));
+    const jobs = await collectJobs(args, all);
+    const rows: BenchRow[] = [];
+    const bandwidths: Record<string, number> = {};
+    for (const target of targets) {
+      await requireReady(target);
+      const before = await target.readBandwidth?.(threads);
+      const measured = await benchTarget(target, jobs, { tokens, threads, repeats, before });
+      rows.push(...measured.rows);
+      if (measured.bandwidth !== null) bandwidths[target.id] = measured.bandwidth;
+    }
+    const machine = {
+      cpu: cpus()[0]?.model.trim() ?? 'unknown',
+      cores: cpus().length,
+      memoryBytes: totalmem(),
+      node: process.versions.node,
+      readBytesPerSecond: bandwidths,
+    };
+    process.stdout.write(
+      args.json ? `${JSON.stringify({ machine, rows })}\n` : asText(machine, rows),
+    );
+  },
+};
+
+function positive(flag: string, value: number): number {
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new UserError('P104', `${flag} ${value} is no whole number above 0`);
+}
+
+/** A plan, and the folder with its files if they are there already. */
+interface Job {
+  readonly plan: Plan;
+  readonly folder: string | null;
+  /** What is timed. */
+  readonly kernels: 'all' | 'encode';
+}
+
+async function collectJobs(args: Arguments, all: readonly Target[]): Promise<readonly Job[]> {
+  if (args.out !== undefined) return folderJobs(args.out);
+  const groups = (args.group ?? '1,4').split(',').map((text) => {
+    const group = Number(text);
+    if (Number.isInteger(group) && group >= 1 && group <= 16) return group;
+    throw new UserError('P104', `--group ${args.group} is no list of numbers from 1 to 16`);
+  });
+  const plansOf = (inputs: readonly CacheInput[]): Plan[] =>
+    normalizeAll(inputs, { targets: all }).map(lower);
+  const described = args.headDim !== undefined || args.bits !== undefined;
+  if (!described && (args.specs ?? []).length === 0) return paperJobs(groups, plansOf);
+
+  const { group: _list, ...spec } = args;
+  const inputs = await readInputs(spec, all);
+  return inputs.flatMap((input) =>
+    input.specs.flatMap((each) =>
+      groups.flatMap((queryGroup) =>
+        plansOf([
+          { ...each, name: `${each.name}_g${queryGroup}`, queryGroup } as unknown as CacheInput,
+        ]).map((plan): Job => ({ plan, folder: null, kernels: 'all' })),
+      ),
+    ),
+  );
+}
+
+/** The paper's format at dimension 128, both layouts; encode with a matrix too. */
+function paperJobs(
+  groups: readonly number[],
+  plansOf: (inputs: readonly CacheInput[]) => Plan[],
+): readonly Job[] {
+  const layouts = [{ kind: 'tiles', tokens: 32 }, { kind: 'rows' }] as const;
+  const cache = (
+    name: string,
+    queryGroup: number,
+    layout: (typeof layouts)[number],
+    precondition: { kind: 'hadamard'; seed: number } | { kind: 'matrix' },
+  ): CacheInput => {
+    const codec = { headDim: 128, polar: { bits: [4, 2, 2, 2] as const }, precondition, layout };
+    return { name, key: codec, value: codec, queryGroup: queryGroup as 1, pageTokens: 64 };
+  };
+  const hadamard = { kind: 'hadamard', seed: 1 } as const;
+  const timed = groups.flatMap((group) =>
+    layouts.map((layout) => cache(`paper_${layout.kind}_g${group}`, group, layout, hadamard)),
+  );
+  const matrix = cache('paper_matrix', 1, layouts[1], { kind: 'matrix' });
+  return [
+    ...plansOf(timed).map((plan): Job => ({ plan, folder: null, kernels: 'all' })),
+    ...plansOf([matrix]).map((plan): Job => ({ plan, folder: null, kernels: 'encode' })),
+  ];
+}
+
+function folderJobs(out: string): readonly Job[] {
+  const folder = resolve(out);
+  const path = join(folder, MANIFEST);
+  if (!existsSync(path)) {
+    throw new UserError(
+      'P203',
+      `${out} has no ${MANIFEST}: it is no folder that polarc wrote`,
+      'name the folder that was given to `polarc generate --out`',
+    );
+  }
+  return parseManifest(readFileSync(path, 'utf8'), path).caches.map(({ name }) => ({
+    plan: parsePlan(readFileSync(join(folder, planFile(name)), 'utf8')),
+    folder,
+    kernels: 'all',
+  }));
+}
+
+async function requireReady(target: Target): Promise<void> {
+  const missing = (await target.check()).filter(({ ok, required }) => required && !ok);
+  if (missing.length === 0) return;
+  throw new UserError(
+    'P301',
+    `${target.id} cannot run here: ${missing.map(({ what }) => what).join(', ')}`,
+    missing.map(({ detail }) => detail).join('; '),
+  );
+}
+
+async function benchTarget(
+  target: Target,
+  jobs: readonly Job[],
+  options: {
+    readonly tokens: number;
+    readonly threads: number;
+    readonly repeats: number;
+    readonly before: number | undefined;
+  },
+): Promise<{ readonly rows: BenchRow[]; readonly bandwidth: number | null }> {
+  const { tokens, threads, repeats, before } = options;
+  const rows: BenchRow[] = [];
+  const encoded = new Set<string>();
+  let bandwidth = before ?? null;
+  for (const { plan, folder, kernels } of jobs) {
+    if (target.unsupported(plan).length > 0) continue;
+    const temporary = folder === null ? mkdtempSync(join(tmpdir(), 'polarc-bench-')) : null;
+    try {
+      if (temporary !== null) {
+        const source = { name: 'bench', command: 'bench' };
+        const cache = emitCache(plan, [target], source);
+        write(compare(temporary, [cache], { sources: [source.name], targets: null }));
+      }
+      const built = await target.build({ folder: (folder ?? temporary)!, plan, threads });
+      try {
+        const context = {
+          target: target.id,
+          plan,
+          calls: built.calls,
+          threads,
+          bandwidth,
+          repeats,
+        };
+        if (kernels === 'all') rows.push(...(await benchAttention(context, tokens)));
+        for (const role of ['key', 'value'] as const) {
+          // The query group does not reach encode, nor does the role: one row a format.
+          if (encoded.has(plan[role].formatHash)) continue;
+          encoded.add(plan[role].formatHash);
+          rows.push(await benchEncode(context, role));
+        }
+      } finally {
+        built.close();
+      }
+    } finally {
+      if (temporary !== null) rmSync(temporary, { recursive: true, force: true });
+    }
+  }
+  // Memory was perhaps busy the first time: the better of two is nearer to what it can do.
+  const after = await target.readBandwidth?.(threads);
+  if (bandwidth === null || after === undefined || after <= bandwidth) return { rows, bandwidth };
+  const factor = bandwidth / after;
+  bandwidth = after;
+  return { rows: rows.map((row) => withBandwidth(row, factor)), bandwidth };
+}
+
+function withBandwidth(row: BenchRow, factor: number): BenchRow {
+  const bandwidthShare = row.bandwidthShare === null ? null : row.bandwidthShare * factor;
+  if (row.baseline !== 'memory read') return { ...row, bandwidthShare };
+  return {
+    ...row,
+    bandwidthShare,
+    baselineNsPerTokenHead: row.baselineNsPerTokenHead! * factor,
+    ratio: row.ratio! * factor,
+  };
+}
+
+interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly readBytesPerSecond: Readonly<Record<string, number>>;
+}
+
+function asText(machine: Machine, rows: readonly BenchRow[]): string {
+  const lines = [`${machine.cpu}, ${machine.cores} cores`];
+  for (const [target, rate] of Object.entries(machine.readBytesPerSecond)) {
+    lines.push(`${target}: memory is read at ${(rate / 1e9).toFixed(1)} GB/s`);
+  }
+  const attention = rows.filter((row) => !row.kernel.startsWith('encode'));
+  if (attention.length > 0) {
+    lines.push('', 'Attention from memory, ns a token and KV head, keys and values together:');
+    lines.push(...attentionTable(attention));
+  }
+  const encode = rows.filter((row) => row.kernel.startsWith('encode'));
+  if (encode.length > 0) {
+    lines.push('', 'Encode from cache, one thread:');
+    lines.push(...encodeTable(encode));
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function attentionTable(rows: readonly BenchRow[]): string[] {
+  const cells = [
+    ['kernel', 'layout', 'd', 'group', 'tokens', 'ns', 'of bandwidth', 'against'],
+    ...rows.map((row) => [
+      row.kernel,
+      row.layout,
+      String(row.headDim),
+      String(row.queryGroup),
+      String(row.tokens),
+      row.nsPerTokenHead.toFixed(1),
+      row.bandwidthShare === null ? '' : `${(100 * row.bandwidthShare).toFixed(0)} %`,
+      row.baseline === null
+        ? ''
+        : row.baseline === 'memory read'
+          ? `${row.baseline} ${row.baselineNsPerTokenHead!.toFixed(1)} ns`
+          : `${row.baseline} ${row.baselineNsPerTokenHead!.toFixed(1)} ns: ${row.ratio!.toFixed(2)}×`,
+    ]),
+  ];
+  return align(cells);
+}
+
+function encodeTable(rows: readonly BenchRow[]): string[] {
+  return align([
+    ['precondition', 'layout', 'd', 'ns a vector', 'million vectors/s'],
+    ...rows.map((row) => [
+      row.arithmetic,
+      row.layout,
+      String(row.headDim),
+      row.nsPerTokenHead.toFixed(1),
+      (1000 / row.nsPerTokenHead).toFixed(1),
+    ]),
+  ]);
+}
+
+function align(cells: readonly (readonly string[])[]): string[] {
+  const widths = cells[0]!.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
+  return cells.map((row) =>
+    `  ${row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ')}`.trimEnd(),
+  );
+}
