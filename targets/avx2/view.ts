@@ -5,6 +5,7 @@ import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/pla
 import type { FileView, View } from '../../generator/target/index.ts';
 import { codecView } from './codec-view.ts';
 import { bitMap, summary } from './contract.ts';
+import { windowView } from './window-view.ts';
 
 const ID = 'avx2';
 
@@ -54,7 +55,7 @@ function cacheView(plan: Plan): View {
     formats: distinct.map((role) => ({
       lines: mapLines(sameFormat ? 'Keys and values' : PLURAL[role], plan[role]),
     })),
-    codecs: distinct.map((role) => codecView(role, plan[role])),
+    codecs: distinct.map((role) => ({ ...codecView(role, plan[role]), ...windowView(plan[role]) })),
     roles: ROLES.map((role) => ({ role, prefix })),
     attention: ATTENTION.map(({ kernel, units, what }) => ({ kernel, units, what, prefix })),
   };
