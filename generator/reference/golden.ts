@@ -3,7 +3,9 @@
 import { type CodecPlan, orthogonalMatrix, type Plan, ROLES, type Role } from '../plan/index.ts';
 import { type TensorInput, writeSafetensors } from '../safetensors/index.ts';
 import { attend } from './attend.ts';
-import { decode, encode } from './pool-rows.ts';
+import { decodeBases, encode } from './pool-rows.ts';
+
+const ROOT_3 = Math.sqrt(3);
 
 /** Rows of normally distributed numbers, and the tokens of the attention case. */
 const PLAIN = 28;
@@ -43,9 +45,8 @@ function addRole(plan: Plan, role: Role, tensors: Record<string, TensorInput>): 
   const errors = new Float32Array(count);
   const call = { count, kvHeads: 1, slots, cache, transform };
   encode(plan, role, { ...call, rows: { data: rows }, errors });
-  // `decode` returns its rows; those of the call are not written.
-  const decoded = decode(plan, role, { ...call, rows: { data: rows } });
-  const rotated = decode(plan, role, { ...call, rows: { data: rows }, basis: 'rotated' });
+  const bases = decodeBases(plan, role, { ...call, rows: { data: rows } }, ['original', 'rotated']);
+  const [decoded, rotated] = bases.out;
 
   const units = Math.ceil(count / unitTokens);
   tensors[`${role}.rows`] = floats([count, d], rows);
@@ -56,8 +57,8 @@ function addRole(plan: Plan, role: Role, tensors: Record<string, TensorInput>): 
     data: data.subarray(0, units * unitBytes),
   };
   tensors[`${role}.errors`] = floats([count], errors);
-  tensors[`${role}.decoded`] = floats([count, d], decoded.out);
-  tensors[`${role}.rotated`] = floats([count, d], rotated.out);
+  tensors[`${role}.decoded`] = floats([count, d], decoded!);
+  tensors[`${role}.rotated`] = floats([count, d], rotated!);
   const { mean, matrix, dual } = transform;
   if (mean !== undefined) tensors[`${role}.mean`] = floats([1, d], mean);
   if (matrix !== undefined) tensors[`${role}.matrix`] = floats([1, d, d], matrix);
@@ -158,26 +159,26 @@ function rowsOf(
 }
 
 /**
- * Nearly normal numbers: the sum of twelve uniform ones, less six. Uniform ones are the high 24 bits of xorshift32
+ * Nearly normal numbers: the sum of four uniform ones, less two, times √3 for unit variance. Uniform ones are the high 24 bits of xorshift32
  * (Marsaglia 2003), so that every engine computes the same.
  */
 function normalNumbers(seed: number): () => number {
   let state = seed === 0 ? 1 : seed;
   return () => {
-    let sum = -6;
-    for (let i = 0; i < 12; i++) {
+    let sum = -2;
+    for (let i = 0; i < 4; i++) {
       state ^= state << 13;
       state ^= state >>> 17;
       state ^= state << 5;
       sum += (state >>> 8) * 2 ** -24;
     }
-    return sum;
+    return sum * ROOT_3;
   };
 }
 
 /** A float32 tensor in which every NaN has the same bits. */
 function floats(shape: readonly number[], values: ArrayLike<number>): TensorInput {
-  const data = Float32Array.from(values);
+  const data = new Float32Array(values);
   const bits = new Uint32Array(data.buffer);
   for (let i = 0; i < data.length; i++) if (Number.isNaN(data[i])) bits[i] = 0x7fc00000;
   return { dtype: 'F32', shape, data };

@@ -1,6 +1,6 @@
 /** Rows into a pool, and pool tokens back into rows. */
 
-import type { DecodeCall, EncodeCall, Plan, Role } from '../plan/index.ts';
+import type { Basis, DecodeCall, EncodeCall, Plan, Role } from '../plan/index.ts';
 import { coderOf } from './coder.ts';
 import { decodeVector } from './decode.ts';
 import { encodeVector } from './encode.ts';
@@ -52,19 +52,35 @@ export interface DecodeResult {
 
 /** Decodes slots in float64. The arrays of the call that a kernel would write are left alone. */
 export function decode(plan: Plan, role: Role, call: DecodeCall): DecodeResult {
+  const basis = call.basis ?? 'original';
+  const { out, written, flags } = decodeBases(plan, role, call, [basis]);
+  return { out: out[0]!, written, flags };
+}
+
+/** `decode` in several bases at once: `out` has one array for each. */
+export function decodeBases(
+  plan: Plan,
+  role: Role,
+  call: DecodeCall,
+  bases: readonly Basis[],
+): Omit<DecodeResult, 'out'> & { readonly out: readonly Float64Array[] } {
   const coder = coderOf(plan[role]);
   const { layout, headDim } = coder.plan;
-  const { kvHeads, count } = call;
+  const { kvHeads, count, transform } = call;
   const pool = viewPool(call.cache, layout, plan.pageTokens, kvHeads);
-  const out = new Float64Array(count * kvHeads * headDim).fill(NaN);
   const written = new Uint8Array(count);
+  const packed = new Float64Array(headDim);
   const vector = new Float64Array(headDim);
-  const rotated = call.basis === 'rotated';
-  const means = Array.from({ length: kvHeads }, (_, head) => {
-    const mean = meanOf(coder, call.transform, head);
-    if (mean !== null && rotated) rotateVector(coder, 'forward', mean, call.transform, head);
-    return mean;
-  });
+  const outputs = bases.map((basis) => ({
+    inverse: basis === 'original',
+    out: new Float64Array(count * kvHeads * headDim).fill(NaN),
+    means: Array.from({ length: kvHeads }, (_, head) => {
+      const mean = meanOf(coder, transform, head);
+      if (mean !== null && basis === 'rotated')
+        rotateVector(coder, 'forward', mean, transform, head);
+      return mean;
+    }),
+  }));
   let flags = 0;
   for (let row = 0; row < count; row++) {
     const slot = Number(call.slots[row]!);
@@ -79,12 +95,15 @@ export function decode(plan: Plan, role: Role, call: DecodeCall): DecodeResult {
     for (let head = 0; head < kvHeads; head++) {
       const address = unitAddress(pool, page, head, token);
       loadRecord(layout, coder.record, pool.data, address, token % layout.unitTokens);
-      decodeVector(coder, vector, 0);
-      if (!rotated) rotateVector(coder, 'inverse', vector, call.transform, head);
-      const mean = means[head]!;
-      if (mean !== null) for (let i = 0; i < headDim; i++) vector[i]! += mean[i]!;
-      out.set(vector, (row * kvHeads + head) * headDim);
+      decodeVector(coder, packed, 0);
+      for (const { inverse, out, means } of outputs) {
+        vector.set(packed);
+        if (inverse) rotateVector(coder, 'inverse', vector, transform, head);
+        const mean = means[head]!;
+        if (mean !== null) for (let i = 0; i < headDim; i++) vector[i]! += mean[i]!;
+        out.set(vector, (row * kvHeads + head) * headDim);
+      }
     }
   }
-  return { out, written, flags };
+  return { out: outputs.map(({ out }) => out), written, flags };
 }

@@ -39,7 +39,8 @@ export function packedSequence(
   if (indptr !== undefined) {
     const first = indptr[sequence]!;
     const count = indptr[sequence + 1]! - first;
-    if (first < 0 || count < 0 || first + count > indices!.length) return FLAGS.lengthOutOfRange;
+    if (first < 0 || count < 0 || first + count > (indices?.length ?? 0))
+      return FLAGS.lengthOutOfRange;
     const last = count === 0 ? 0 : index.lastPageLen![sequence]!;
     if (count > 0 && (last < 1 || last > pageTokens)) return FLAGS.lengthOutOfRange;
     length = count === 0 ? 0 : (count - 1) * pageTokens + last;
