@@ -97,7 +97,10 @@ export const benchAttention = async (
 };
 
 /** Vectors from cache, one thread. */
-export const benchEncode = async (context: BenchContext, role: Role): Promise<BenchRow> => {
+export const benchEncode = async (
+  context: Pick<BenchContext, 'target' | 'plan' | 'calls' | 'repeats'>,
+  role: Role,
+): Promise<BenchRow> => {
   const { target, plan, calls, repeats } = context;
   const call = createEncode(plan, role);
   const encode = role === 'key' ? calls.encodeKey : calls.encodeValue;

@@ -213,14 +213,21 @@ async function benchTarget(
           repeats,
         };
         if (kernels === 'all') rows.push(...(await benchAttention(context, tokens)));
+      } finally {
+        built.close();
+      }
+      const single = await target.build({ folder: (folder ?? temporary)!, plan, threads: 1 });
+      try {
         for (const role of ['key', 'value'] as const) {
           // The query group does not reach encode, nor does the role: one row a format.
           if (encoded.has(plan[role].formatHash)) continue;
           encoded.add(plan[role].formatHash);
-          rows.push(await benchEncode(context, role));
+          rows.push(
+            await benchEncode({ target: target.id, plan, calls: single.calls, repeats }, role),
+          );
         }
       } finally {
-        built.close();
+        single.close();
       }
     } finally {
       if (temporary !== null) rmSync(temporary, { recursive: true, force: true });

@@ -33,7 +33,7 @@ import {
 import { planFile } from '../naming/index.ts';
 import { lower, type Plan, parsePlan } from '../plan/index.ts';
 import { normalizeAll } from '../spec/index.ts';
-import type { BuiltCache, Target } from '../target/index.ts';
+import type { BuiltCache, KernelCalls, Target } from '../target/index.ts';
 import { allTargets, targetIds } from './catalog.ts';
 import { readInputs, SPEC_OPTIONS, type SpecArguments } from './spec-options.ts';
 
@@ -50,6 +50,9 @@ interface Arguments extends SpecArguments {
 
 /** Compilers running at once. */
 const BUILDS = 2;
+
+/** Of the runs that must give the same bits as one thread. */
+const THREADS = 3;
 
 /** Set in the child that runs kernels under sanitizers. */
 const SANITIZED = 'POLARC_SANITIZED';
@@ -331,15 +334,20 @@ async function runOne(
   const { plan } = job;
   const arithmetic = plan.arithmetic[target.id] ?? 'float';
   const bound = target.arithmetics.find(({ id }) => id === arithmetic)?.bound ?? 0;
-  const cases: ConformanceCase[] = [
+  const casesWith = (threaded?: KernelCalls): ConformanceCase[] => [
     ...(job.golden === null ? [] : goldenCases(plan, job.golden.bytes, job.golden.where, bound)),
-    ...conformanceCases(plan, { seed, bound, quick: args.quick === true }),
+    ...conformanceCases(plan, {
+      seed,
+      bound,
+      quick: args.quick === true,
+      ...(threaded && { threaded }),
+    }),
   ];
   const [missing] = target.unsupported(plan);
   if (missing !== undefined) {
     const listed = target.capabilities.find(({ name }) => name === missing.capability);
     if (listed !== undefined && !listed.supported) {
-      return skippedReports(plan, target.id, cases, missing.message, missing.capability);
+      return skippedReports(plan, target.id, casesWith(), missing.message, missing.capability);
     }
     const of = { id: 'capabilities', kernel: 'capabilities', cache: plan.name, target: target.id };
     const known = listed === undefined ? 'does not list' : 'lists as supported';
@@ -350,24 +358,30 @@ async function runOne(
       ),
     ];
   }
-  if (notReady !== null) return skippedReports(plan, target.id, cases, notReady);
+  if (notReady !== null) return skippedReports(plan, target.id, casesWith(), notReady);
 
-  let built: BuiltCache;
+  const loaded: BuiltCache[] = [];
   try {
-    built = await target.build({
-      folder: job.folder,
-      plan,
-      ...(args.sanitize ? { sanitize: true } : {}),
-    });
-  } catch (error) {
-    const of = { id: 'build', kernel: 'build', cache: plan.name, target: target.id };
-    return [failedReport(of, (error as Error).message)];
-  }
-  events.loaded(built, arithmetic, bound);
-  try {
+    const load = async (threads: number): Promise<BuiltCache> => {
+      const sanitize = args.sanitize ? { sanitize: true } : {};
+      const built = await target.build({ folder: job.folder, plan, threads, ...sanitize });
+      loaded.push(built);
+      return built;
+    };
+    let built: BuiltCache;
+    let threaded: BuiltCache;
+    try {
+      built = await load(1);
+      threaded = await load(THREADS);
+    } catch (error) {
+      const of = { id: 'build', kernel: 'build', cache: plan.name, target: target.id };
+      return [failedReport(of, (error as Error).message)];
+    }
+    events.loaded(built, arithmetic, bound);
+    const cases = casesWith(threaded.calls);
     return await runCases({ plan, target: target.id, cases, calls: built.calls });
   } finally {
-    built.close();
+    for (const built of loaded) built.close();
   }
 }
 

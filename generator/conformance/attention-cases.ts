@@ -215,15 +215,19 @@ const attendCase = (context: CaseContext, options: AttendCase): ConformanceCase 
       if (!sameArray(before[0]!, scene.keys.data) || !sameArray(before[1]!, scene.values.data)) {
         judge.fail('a pool was changed');
       }
-      await sameAgain(calls, judge, call, shape, out);
+      await sameAgain('a second call', calls, judge, call, shape, out);
+      if (context.threaded) {
+        await sameAgain('a call on several threads', context.threaded, judge, call, shape, out);
+      }
       if (options.alone) await sameAlone(calls, judge, prepared, call, out);
       return judge.result();
     },
   };
 };
 
-/** A second call gives the same bits. */
+/** Another call gives the same bits. */
 const sameAgain = async (
+  which: string,
   calls: KernelCalls,
   judge: Judge,
   call: AttendCall,
@@ -232,7 +236,7 @@ const sameAgain = async (
 ): Promise<void> => {
   const again = createRows(shape);
   await calls.attend({ ...call, out: again.rows });
-  if (!sameArray(again.data, out.data)) judge.fail('a second call gives other bits');
+  if (!sameArray(again.data, out.data)) judge.fail(`${which} gives other bits`);
 };
 
 /** With a split given, a row's result depends on nothing else in the batch. */

@@ -22,6 +22,8 @@ export interface CaseContext {
   random(id: string): Random;
   /** A packed cache; cases that ask for the same one share it, as kernels only read it. */
   scene(reference: Reference, options: SceneOptions): Scene;
+  /** The same kernels on several threads, where there are such. */
+  readonly threaded: KernelCalls | undefined;
   /** Fewer and smaller cases. */
   readonly quick: boolean;
 }

@@ -1,6 +1,6 @@
 /** All cases of a plan. */
 
-import type { Plan } from '../plan/index.ts';
+import type { KernelCalls, Plan } from '../plan/index.ts';
 import { attentionCases } from './attention-cases.ts';
 import type { CaseContext, ConformanceCase } from './case.ts';
 import { decodeCases, rotateCases } from './decode-cases.ts';
@@ -15,6 +15,8 @@ export interface SuiteOptions {
   readonly bound: number;
   /** Leave out what repeats a case with other numbers. */
   readonly quick?: boolean;
+  /** The same kernels on several threads: they must give the same bits. */
+  readonly threaded?: KernelCalls;
 }
 
 /**
@@ -38,6 +40,7 @@ export const conformanceCases = (plan: Plan, options: SuiteOptions): Conformance
       return scene;
     },
     quick: options.quick ?? false,
+    threaded: options.threaded,
   };
   return [
     ...encodeCases(context),
