@@ -47,7 +47,7 @@ export function bitMap(what: string, codec: CodecPlan): string[] {
     `${what}: ${ROTATIONS[codec.precondition.kind]}${codec.center ? ', centred' : ''};`,
     `${unit}; ${blocks} radii, each of ${2 ** codec.depth} coordinates.`,
     '',
-    '  field     count x bits  first bits in the record              meaning',
+    '  field     count x bits  first bits in the record    meaning',
     ...rows.map((row) => `  ${row}`),
   ];
   if (layout.unitTokens === 1)
@@ -68,13 +68,13 @@ function signMagnitude(bits: number): string {
 
 function field(name: string, first: readonly number[], bits: number, meaning: string): string {
   const size = `${String(first.length).padStart(4)} x ${bits}`;
-  return `${name.padEnd(10)}${size.padEnd(14)}${positions(first).padEnd(38)}${meaning}`.trimEnd();
+  return `${name.padEnd(10)}${size.padEnd(14)}${positions(first).padEnd(28)}${meaning}`.trimEnd();
 }
 
-/** First bits in few words: `64, 68 ... 316`, or `7, 11, 18 ... (as code_bit)`. */
+/** First bits in few words: `64, 68 ... 316` for even steps, else three of them and the last. */
 function positions(first: readonly number[]): string {
   const [a, b] = first;
-  if (first.length <= 3 || a === undefined || b === undefined) return first.join(', ');
+  if (first.length <= 4 || a === undefined || b === undefined) return first.join(', ');
   const even = first.every((bit, i) => bit === a + i * (b - a));
-  return `${first.slice(0, even ? 2 : 4).join(', ')} ... ${first.at(-1)}${even ? '' : ' (listed below)'}`;
+  return `${first.slice(0, even ? 2 : 3).join(', ')} ... ${first.at(-1)}`;
 }

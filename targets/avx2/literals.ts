@@ -4,7 +4,7 @@ import { floatLiteral } from '../../generator/target/index.ts';
 
 const COLUMNS = 98;
 /** The longest declaration that stands before an initialiser on its line. */
-const LEAD = 46;
+const LEAD = 64;
 
 /** `{a, b, c}`, over several lines of its own when one does not hold it behind a declaration. */
 export function initialiser(items: readonly string[]): string {

@@ -35,6 +35,8 @@ export function kernelFiles(plan: Plan): readonly FileView[] {
 
 function cacheView(plan: Plan): View {
   const prefix = `${symbolPrefix(plan.name, ID)}_`;
+  // Parameters get a line of their own behind a long name.
+  const open = prefix.length > 24 ? '\n    ' : '';
   const sameFormat = plan.key.formatHash === plan.value.formatHash;
   const distinct: readonly Role[] = sameFormat ? ['key'] : ROLES;
   return {
@@ -42,6 +44,8 @@ function cacheView(plan: Plan): View {
     stem: fileStem(plan.name),
     guard: includeGuard(plan.name, ID),
     prefix,
+    open,
+    wrap: prefix.length > 60 ? '\n' : '',
     group: String(plan.queryGroup),
     pageTokens: String(plan.pageTokens),
     dense: { f32: plan.dense === 'f32', f16: plan.dense === 'f16', bf16: plan.dense === 'bf16' },
@@ -56,8 +60,8 @@ function cacheView(plan: Plan): View {
       lines: mapLines(sameFormat ? 'Keys and values' : PLURAL[role], plan[role]),
     })),
     codecs: distinct.map((role) => ({ ...codecView(role, plan[role]), ...windowView(plan[role]) })),
-    roles: ROLES.map((role) => ({ role, prefix })),
-    attention: ATTENTION.map(({ kernel, units, what }) => ({ kernel, units, what, prefix })),
+    roles: ROLES.map((role) => ({ role, prefix, open })),
+    attention: ATTENTION.map(({ kernel, units, what }) => ({ kernel, units, what, prefix, open })),
   };
 }
 
