@@ -23,7 +23,7 @@ import {
   readMatrices,
   readMeans,
 } from '../measure/index.ts';
-import { lower, type Plan, ROLES, type Role } from '../plan/index.ts';
+import { lower, orthogonalMatrix, type Plan, ROLES, type Role } from '../plan/index.ts';
 import { readSafetensors } from '../safetensors/index.ts';
 import { normalize, specFromFlags } from '../spec/index.ts';
 
@@ -141,14 +141,15 @@ export const command: CommandModule<object, Arguments> = {
       const runs: Figures[] = [];
       for (const [i, plan] of plans.entries()) {
         progress(`layer ${layer}, seed ${i + 1} of ${plans.length}`);
-        runs.push(measureLayer(plan, data, exact, transforms, args.sinks));
+        const given = withOrthogonal(plan, transforms);
+        runs.push(measureLayer(plan, data, exact, given, args.sinks));
       }
       const { mean, spread } = overSeeds(runs);
       rows.push(rowOf(layer, plans[0]!, mean));
       report.push({ layer, mean, spread });
       if (!args.json || args.svg !== undefined) {
         angles ??= emptyAngles(plans[0]!);
-        countLayer(angles, plans[0]!, data, transforms);
+        countLayer(angles, plans[0]!, data, withOrthogonal(plans[0]!, transforms));
       }
     }
     progress('');
@@ -235,6 +236,16 @@ function merge(...parts: readonly (LayerTransforms | undefined)[]): LayerTransfo
   };
 }
 
+/** The matrix that a plan with `orthogonal` expects at run time. */
+function withOrthogonal(plan: Plan, transforms: LayerTransforms): LayerTransforms {
+  const add = (role: Role) => {
+    const { precondition, headDim } = plan[role];
+    if (precondition.kind !== 'orthogonal') return transforms[role];
+    return { ...transforms[role], matrix: orthogonalMatrix(headDim, precondition.seed) };
+  };
+  return { key: add('key'), value: add('value') };
+}
+
 function rowOf(layer: number, plan: Plan, figures: Figures): MeasureRow {
   const { key, value } = plan;
   const bits = key.layout.informationBits + value.layout.informationBits;
@@ -287,7 +298,11 @@ function readCapture(path: string): CapturedFile {
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    throw new UserError('P131', `${path}: ${(error as Error).message}`, 'name a .safetensors file');
+    throw new UserError(
+      'P131',
+      `${path} cannot be read: ${reason(error)}`,
+      'name a .safetensors file',
+    );
   }
   return { ...readSafetensors(bytes, path), path };
 }
@@ -298,10 +313,15 @@ function writeText(path: string, text: string): void {
   } catch (error) {
     throw new UserError(
       'P131',
-      `${path}: ${(error as Error).message}`,
+      `${path} cannot be written: ${reason(error)}`,
       'name a file that can be written',
     );
   }
+}
+
+/** What the system says, without the code before and the path after it. */
+function reason(error: unknown): string {
+  return (error as Error).message.replace(/^[A-Z]+: /, '').replace(/, \w+( '.*')?$/, '');
 }
 
 /** One line that replaces itself, for people only. */
