@@ -253,7 +253,7 @@ const wholeCase = (context: CaseContext): ConformanceCase => {
   const id = 'attend, attend_dense, merge: one softmax over packed and dense tokens and a sink';
   return {
     id,
-    kernel: 'merge',
+    kernel: 'attend',
     run: async (calls, reference) => {
       const random = context.random(id);
       const judge = createJudge();

@@ -1,0 +1,156 @@
+import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { VerifyReport } from '../../generator/conformance/index.ts';
+import { TARGETS } from '../../targets/index.ts';
+
+const BIN = join(import.meta.dirname, '../../bin/polarc.js');
+
+/** A fault as a hand would make it: one edit of an emitted kernel. */
+interface Fault {
+  readonly what: string;
+  /** Kernels that must fail, and one that must not. */
+  readonly found: readonly string[];
+  readonly innocent: string;
+  /** The place, and what stands there instead. */
+  readonly place: RegExp;
+  readonly edit: (...match: string[]) => string;
+}
+
+/** Times 1.01, as a float literal. */
+const larger = (literal: string): string => `${(Number.parseFloat(literal) * 1.01).toFixed(6)}f`;
+
+const FAULTS: readonly Fault[] = [
+  {
+    what: 'a threshold',
+    found: ['encode_key'],
+    innocent: 'attend',
+    place: /(threshold_l2\[\] = \{[^,]+, )([0-9.]+f)/,
+    edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+  },
+  {
+    what: 'a table entry',
+    found: ['encode_key', 'decode_key', 'scores', 'attend'],
+    innocent: 'merge',
+    place: /(cos_l2\[\] = \{\s*)([0-9.]+f)/,
+    edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+  },
+  {
+    what: 'a tail: tokens beyond the last are seen',
+    found: ['scores', 'attend'],
+    innocent: 'encode_key',
+    place: /first \+ tiles \* tile_tokens <= sight\.end/,
+    edit: () => 'first <= sight.end',
+  },
+  {
+    what: 'a stride: every head reads the first',
+    found: ['scores', 'weighted_sum', 'attend'],
+    innocent: 'attend_dense',
+    place: /(static_cast<const uint8_t \*>\(pool\.data\) \+ head) \* pool\.head_stride/,
+    edit: (_whole, before) => `${before} * 0`,
+  },
+  {
+    what: 'a sign',
+    found: ['encode_key', 'encode_value'],
+    innocent: 'decode_key',
+    place: /const __m256 difference = _mm256_sub_ps\(a, b\)/,
+    edit: () => 'const __m256 difference = _mm256_sub_ps(b, a)',
+  },
+];
+
+interface Run {
+  readonly code: number | null;
+  readonly report: VerifyReport;
+  readonly errors: string;
+}
+
+const polarc = (
+  args: readonly string[],
+): Promise<{ code: number | null; out: string; err: string }> =>
+  new Promise((done, fail) => {
+    const child = spawn(process.execPath, [BIN, ...args]);
+    let out = '';
+    let err = '';
+    child.stdout.on('data', (text) => {
+      out += text;
+    });
+    child.stderr.on('data', (text) => {
+      err += text;
+    });
+    child.on('error', fail);
+    child.on('close', (code) => done({ code, out, err }));
+  });
+
+const verify = async (folder: string): Promise<Run> => {
+  const { code, out, err } = await polarc(['verify', '--out', folder, '--json', '--quick']);
+  expect(out, err).not.toBe('');
+  return { code, report: JSON.parse(out) as VerifyReport, errors: err };
+};
+
+const failed = ({ report }: Run): string[] => [
+  ...new Set(report.cases.filter(({ ok }) => !ok).map(({ kernel }) => kernel)),
+];
+
+const entry = TARGETS[0]!;
+const target = await entry.load();
+const missing = (await target.check()).filter(({ ok, required }) => required && !ok);
+if (missing.length > 0) {
+  console.warn(`planted faults are skipped: ${missing.map(({ detail }) => detail).join('; ')}`);
+}
+
+describe.skipIf(missing.length > 0)('verify of an emitted folder', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'polarc-faults-'));
+    const { code, err } = await polarc([
+      ...['generate', '--head-dim', '32', '--bits', '4,2,2', '--group', '2', '--name', 'faulty'],
+      ...['--layout', 'tiles', '--page-tokens', '32', '--target', entry.id],
+      ...['--out', join(folder, 'sound')],
+    ]);
+    expect(code, err).toBe(0);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test('passes as it was emitted', async () => {
+    const run = await verify(join(folder, 'sound'));
+    expect(run.report.cases.filter(({ ok }) => !ok)).toEqual([]);
+    expect(run.code).toBe(0);
+    expect(run.report).toMatchObject({ ok: true, failed: 0, skipped: 0, differingBytes: 0 });
+    expect(run.report.passed).toBe(run.report.cases.length);
+  });
+
+  test.each(FAULTS)('finds $what by what the kernels do', async (fault) => {
+    const copy = mkdtempSync(join(folder, 'faulty-'));
+    cpSync(join(folder, 'sound'), copy, { recursive: true });
+    const kernel = join(copy, entry.id, 'faulty.cpp');
+    const text = readFileSync(kernel, 'utf8');
+    expect(text).toMatch(fault.place);
+    writeFileSync(kernel, text.replace(fault.place, fault.edit));
+
+    const run = await verify(copy);
+    expect(run.code).toBe(1);
+    expect(run.report.ok).toBe(false);
+    expect(failed(run)).toEqual(expect.arrayContaining([...fault.found, 'files']));
+    expect(failed(run)).not.toContain(fault.innocent);
+    const files = run.report.cases.find(({ kernel }) => kernel === 'files');
+    expect(files?.message).toContain(`${entry.id}/faulty.cpp`);
+  });
+
+  test('says what is wrong with a folder that polarc did not write', async () => {
+    const { code, err } = await polarc(['verify', '--out', join(folder, 'nowhere')]);
+    expect(code).toBe(2);
+    expect(err).toContain('polarc generate --out');
+  });
+
+  test('refuses a plan that was changed', async () => {
+    const copy = mkdtempSync(join(folder, 'changed-'));
+    cpSync(join(folder, 'sound'), copy, { recursive: true });
+    const plan = join(copy, 'faulty.plan.json');
+    writeFileSync(plan, readFileSync(plan, 'utf8').replace('"queryGroup":2', '"queryGroup":3'));
+    const { code, err } = await polarc(['verify', '--out', copy]);
+    expect(code).toBe(2);
+    expect(err).toContain('P112');
+  });
+});
