@@ -1,5 +1,5 @@
 import { relative, resolve } from 'node:path';
-import type { CommandModule } from 'yargs';
+import type { CommandModule, Options } from 'yargs';
 import { UserError } from '../diagnostics/index.ts';
 import {
   type Changes,
@@ -13,6 +13,7 @@ import {
 import type { Plan } from '../plan/index.ts';
 import type { Target } from '../target/index.ts';
 import { allTargets, targetIds } from './catalog.ts';
+import type { QuickOptions } from './quick-arguments.ts';
 import { type Input, readInputs, SPEC_OPTIONS, type SpecArguments } from './spec-options.ts';
 
 interface Arguments extends SpecArguments {
@@ -24,6 +25,37 @@ interface Arguments extends SpecArguments {
   readonly json?: boolean | undefined;
 }
 
+const OPTIONS = {
+  target: {
+    type: 'string',
+    describe: 'targets, separated by commas [all]',
+    requiresArg: true,
+  },
+  out: {
+    type: 'string',
+    describe: "output folder [the config's, else generated]",
+    requiresArg: true,
+  },
+  check: {
+    type: 'boolean',
+    describe: 'write nothing; fail if files are not fresh',
+  },
+  'dry-run': {
+    type: 'boolean',
+    describe: 'write nothing; list what would be done',
+  },
+  force: {
+    type: 'boolean',
+    describe: 'discard edits by hand, take over caches of other specs',
+  },
+  json: { type: 'boolean', describe: 'print one JSON object' },
+} as const satisfies Record<string, Options>;
+
+export const quick: QuickOptions = {
+  positional: 'specs',
+  options: { ...OPTIONS, ...SPEC_OPTIONS },
+};
+
 export const command: CommandModule<object, Arguments> = {
   command: 'generate [specs..]',
   describe: 'turn specs into kernels, bindings, plans and golden vectors',
@@ -34,35 +66,18 @@ export const command: CommandModule<object, Arguments> = {
         array: true,
         describe: 'spec files; without any, the flags below, else polarc.config.ts',
       })
-      .options({
-        target: {
-          type: 'string',
-          describe: 'targets, separated by commas [all]',
-          requiresArg: true,
-        },
-        out: {
-          type: 'string',
-          describe: "output folder [the config's, else generated]",
-          requiresArg: true,
-        },
-        check: {
-          type: 'boolean',
-          describe: 'write nothing; fail if files are not fresh',
-        },
-        'dry-run': {
-          type: 'boolean',
-          describe: 'write nothing; list what would be done',
-        },
-        force: {
-          type: 'boolean',
-          describe: 'discard edits by hand, take over caches of other specs',
-        },
-        json: { type: 'boolean', describe: 'print one JSON object' },
-      })
+      .options(OPTIONS)
       .options(SPEC_OPTIONS)
-      .group(Object.keys(SPEC_OPTIONS), 'A cache without a spec file:')
-      .conflicts('check', ['dry-run', 'force']),
+      .group(Object.keys(SPEC_OPTIONS), 'A cache without a spec file:'),
   handler: async (args) => {
+    const second = args.dryRun ? '--dry-run' : args.force ? '--force' : undefined;
+    if (args.check && second !== undefined) {
+      throw new UserError(
+        'P210',
+        `--check writes nothing, ${second} does not go with it`,
+        'give one',
+      );
+    }
     const outputs = await prepare(args);
     if (!args.check && !args.dryRun) {
       for (const { changes } of outputs) write(changes, { force: args.force === true });

@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs';
 import type { ArgumentsCamelCase, CommandModule } from 'yargs';
 import { nearestWord, renderError, UserError } from '../diagnostics/index.ts';
 import { packageFile } from './package-file.ts';
+import { type QuickOptions, quickArguments } from './quick-arguments.ts';
 
 /** A command as the overview shows it; its module is loaded only to run it. */
 interface CommandEntry {
   readonly name: string;
   readonly describe: string;
-  load(): Promise<{ readonly command: Command }>;
+  load(): Promise<{ readonly command: Command; readonly quick?: QuickOptions }>;
 }
 
 /** A command module, whatever its arguments are. */
@@ -36,11 +37,6 @@ const COMMANDS: readonly CommandEntry[] = [
     name: 'inspect',
     describe: 'show a format: where its bits stand, its size, its expected error, its codebooks',
     load: () => import('./inspect.ts'),
-  },
-  {
-    name: 'verify',
-    describe: 'build the kernels and compare them with the golden reference',
-    load: () => import('./verify.ts'),
   },
   {
     name: 'measure',
@@ -85,34 +81,47 @@ export async function main(argv: readonly string[]): Promise<void> {
 }
 
 async function run(entry: CommandEntry, argv: readonly string[]): Promise<void> {
-  const [{ default: yargs }, { command }] = await Promise.all([import('yargs'), entry.load()]);
+  const { command, quick } = await entry.load();
+  const given = argv.slice(1);
+  const args = quick === undefined ? undefined : quickArguments(given, quick);
+  const accepted = args ?? (await parse(entry.name, command, given));
+  // Not run by yargs: what it throws is about the command line, what a command throws is not.
+  if (accepted !== undefined) await command.handler(accepted as never);
+}
+
+/** The arguments of a command; undefined when its help was asked for and shown. */
+async function parse(
+  name: string,
+  command: Command,
+  argv: readonly string[],
+): Promise<ArgumentsCamelCase | undefined> {
+  const { default: yargs } = await import('yargs');
   let accepted: ArgumentsCamelCase | undefined;
   try {
+    // As the default command, because yargs lays out the help of all others on every run.
     await yargs([...argv])
-      .scriptName('polarc')
+      .scriptName(`polarc ${name}`)
       .locale('en')
       .parserConfiguration({ 'duplicate-arguments-array': false })
       .version(false)
       .command({
         ...command,
+        command: String(command.command).replace(name, '$0'),
         handler: (args: ArgumentsCamelCase) => {
           accepted = args;
         },
       } as CommandModule)
       .strict()
-      .demandCommand(1)
-      .recommendCommands()
       .exitProcess(false)
       .fail(false)
       .wrap(100)
       .parseAsync();
   } catch (error) {
     if (error instanceof UserError) throw error;
-    const message = (error as Error).message.split('\n')[0]!;
-    throw new UserError('P210', message, `see \`polarc ${entry.name} --help\``);
+    const message = (error as Error).message.replace(/\s+/g, ' ').trim();
+    throw new UserError('P210', message, `see \`polarc ${name} --help\``);
   }
-  // Not run by yargs: what it throws is about the command line, what a command throws is not.
-  if (accepted !== undefined) await command.handler(accepted as never);
+  return accepted;
 }
 
 function commandOf(name: string): CommandEntry {
