@@ -2,7 +2,6 @@ import type { Plan } from '../plan/index.ts';
 import type { FileView, Target } from '../target/index.ts';
 import { packageTemplates, type Templates } from './environment.ts';
 import { header, type Source, withHeader } from './header.ts';
-import { lint } from './lint.ts';
 
 /** A file of a cache, not yet written. */
 export interface RenderedFile {
@@ -33,7 +32,6 @@ function renderFile(
   templates: Templates,
 ): string {
   const body = templates.render(file.template, file.view);
-  lint(file.path, body);
   const head = header(file.path, {
     cache: plan.name,
     part: file.part,

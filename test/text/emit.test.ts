@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createTemplates, render, type Templates } from '../../generator/emit/index.ts';
+import { createTemplates, lint, render, type Templates } from '../../generator/emit/index.ts';
 import { lower } from '../../generator/plan/index.ts';
 import { normalize, specFromFlags } from '../../generator/spec/index.ts';
 import {
@@ -119,7 +119,7 @@ describe('an emitted file', () => {
     ['a\n\n', 'an empty line at the end'],
     [`${'x'.repeat(101)}\n`, '101 columns'],
   ])('%j is a fault of its template', (text, message) => {
-    expect(() => emitted('x/a.h', text)).toThrow(message);
+    expect(() => lint('x/a.h', text, 'tiny')).toThrow(message);
   });
 });
 
