@@ -118,6 +118,7 @@ export function codecView(role: Role, codec: CodecPlan): View {
       signs: signBytes(precondition.signs),
       rows: initialiser(precondition.matrix.map(signMask)),
       // Strides 1, 2 and 4 are done while eight coordinates are in registers.
+      strides: precondition.log2 > 0,
       firstPass: precondition.log2 >= 3,
       passes: passes(precondition.log2 >= 3 ? 3 : 0, precondition.log2),
       working: precondition.order > 1 || precondition.log2 !== 3,
