@@ -79,6 +79,16 @@ function tilesAtOnce(codec: CodecPlan, windows: number): number {
   return tiles;
 }
 
+function nibbles(codec: CodecPlan): boolean {
+  const places = codec.layout.codes[0]!;
+  const evenUnits = codec.depth > 1;
+  return (
+    evenUnits &&
+    codec.levels[0]!.bits === 4 &&
+    places.every((bit, pair) => bit % 8 === 4 * (pair % 2) && bit === places[0]! + 4 * pair)
+  );
+}
+
 /** What templates/avx2/partials/unpack.cpp.hbs and the kernels above it are filled from. */
 export function windowView(codec: CodecPlan): View {
   const { bytes, codes, radii } = windowsOf(codec);
@@ -90,11 +100,15 @@ export function windowView(codec: CodecPlan): View {
     windowLevels: codes.map((list, i) => ({ level: String(i + 1), bits: numbers(list) })),
     windowList: initialiser(['nullptr', ...codes.map((_, i) => `window_bit_l${i + 1}`)]),
     windowRadii: radius.kind === 'log' ? numbers(radii) : '',
-    radiusBytes: numbers(radius.kind === 'log' ? [layout.norm! / 8] : layout.radii.map((b) => b / 8)),
+    radiusBytes: numbers(
+      radius.kind === 'log' ? [layout.norm! / 8] : layout.radii.map((b) => b / 8),
+    ),
     tilesAtOnce: String(tilesAtOnce(codec, bytes.length)),
     signedCos: floats(signed.cos),
     signedSin: floats(signed.sin),
     upperUnits: codec.depth > 4,
+    /** Level-1 codes are the two halves of whole bytes: one look-up a code serves a query's products. */
+    pairTables: layout.id === 'tiles32/1' && nibbles(codec),
     restPlanes: layout.id === 'tiles32/1' && ((layout.unitBytes * 8) / layout.unitTokens) % 8 !== 0,
   };
 }
