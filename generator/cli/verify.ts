@@ -46,6 +46,7 @@ interface Arguments extends SpecArguments {
   readonly json?: boolean;
   readonly sanitize?: boolean;
   readonly quick?: boolean;
+  readonly only?: string;
 }
 
 /** Compilers running at once. */
@@ -99,6 +100,11 @@ export const command: CommandModule<object, Arguments> = {
           describe: "build and run with the target's sanitizers",
         },
         quick: { type: 'boolean', describe: 'leave out cases that repeat others' },
+        only: {
+          type: 'string',
+          describe: 'one cache alone, as random_1_17 of `--random 50 --seed 1`',
+          requiresArg: true,
+        },
       })
       .options(withoutSeed(SPEC_OPTIONS))
       .group(Object.keys(SPEC_OPTIONS), 'A cache without a spec file:') as never,
@@ -208,7 +214,8 @@ async function collectJobs(
     const count = wholeNumber('--random', args.random);
     const specs = randomSpecs({ count, seed });
     progress.line(coverageText(specs, seed));
-    const plans = normalizeAll(specs, { targets: all }).map(lower);
+    const wanted = specs.filter(({ name }) => args.only === undefined || args.only === name);
+    const plans = normalizeAll(wanted, { targets: all }).map(lower);
     const source = { name: `random specs of seed ${seed}`, command: 'generate' };
     jobs.push(...plans.map((plan) => emittedJob(plan, targets, source, makeFolder())));
   }
@@ -218,7 +225,7 @@ async function collectJobs(
       flag !== 'seed' &&
       spec[flag.replace(/-./g, (x) => x[1]!.toUpperCase()) as keyof typeof spec] !== undefined,
   );
-  if (described || (args.specs ?? []).length > 0 || jobs.length === 0) {
+  if (described || (args.specs ?? []).length > 0 || (args.out ?? args.random) === undefined) {
     const inputs = await readInputs(described ? args : spec, all);
     for (const input of inputs) {
       for (const plan of input.plans) {
@@ -226,7 +233,14 @@ async function collectJobs(
       }
     }
   }
-  return jobs;
+  const chosen = jobs.filter(({ plan }) => args.only === undefined || plan.name === args.only);
+  if (chosen.length === 0) {
+    throw new UserError(
+      'P210',
+      `there is no cache to verify${args.only ? ` named ${args.only}` : ''}`,
+    );
+  }
+  return chosen;
 }
 
 function emittedJob(plan: Plan, targets: readonly Target[], source: Source, folder: string): Job {
