@@ -16,6 +16,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   target: ['plan'],
   bindings: ['plan', 'target'],
   emit: ['plan', 'reference', 'safetensors', 'target'],
+  bench: ['conformance', 'plan', 'reference', 'spec', 'target'],
   measure: ['plan', 'reference', 'safetensors', 'spec'],
   conformance: [
     'bindings',

@@ -254,7 +254,7 @@ describe('a failure half-way leaves the folder as it was', () => {
   test('the disk is full', () => {
     failing('writeFileSync', 'new-1', 'ENOSPC');
     expect(message(() => run(after))).toMatchInlineSnapshot(
-      `"error[P205] no space left to write ROOT/out; nothing was changed → free some"`,
+      `"error[P205] no space left to write ROOT/out; nothing was changed → free some space, or choose another --out"`,
     );
     expect(fs.readdirSync(root)).toEqual([]);
   });
