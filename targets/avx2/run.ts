@@ -7,10 +7,11 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** Runs a program to its end, without a shell. Never throws. */
+/** Runs a program to its end, without a shell; its messages are in English. Never throws. */
 export function run(program: string, args: readonly string[]): Promise<Finished> {
   return new Promise((done) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const env = { ...process.env, LC_ALL: 'C' };
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
