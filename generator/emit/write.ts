@@ -143,7 +143,11 @@ function explain(folder: string, error: unknown): unknown {
   switch (code) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new UserError('P205', `no space left to write ${folder}; ${nothing}`, 'free some space, or choose another --out');
+      return new UserError(
+        'P205',
+        `no space left to write ${folder}; ${nothing}`,
+        'free some space, or choose another --out',
+      );
     case 'EEXIST':
     case 'ENOTDIR':
       return new UserError(

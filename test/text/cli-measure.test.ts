@@ -127,15 +127,29 @@ describe('mistakes give one error and exit code 2', () => {
       "error[P012] key.polar.bits: 4 entries for depth 3 → write one a level, for example [4, 2, 2]
       error[P012] value.polar.bits: 4 entries for depth 3 → write one a level, for example [4, 2, 2]"
     `);
-    expect(await fault(SLICE, ...bits, '--layers', '4,x')).toMatchInlineSnapshot(`"error[P104] --layers: '4,x' is no list of layers → write numbers separated by commas, for example --layers 0,4"`);
-    expect(await fault(SLICE, ...bits, '--layers', '5')).toMatchInlineSnapshot(`"error[P130] kv-slice.safetensors: there is no layer 5 → it has 4, 20"`);
-    expect(await fault(SLICE, ...bits, '--seeds', '0')).toMatchInlineSnapshot(`"error[P104] --seeds: 0 is out of range → write a whole number from 1"`);
-    expect(await fault(SLICE, ...bits, '--sinks', 'all')).toMatchInlineSnapshot(`"error[P104] --sinks: NaN is out of range → write a whole number from 0"`);
-    expect(await fault(SLICE, ...bits, '--moments', SLICE)).toMatchInlineSnapshot(`"error[P210] --moments without --center → add --center to subtract its means"`);
-    expect(await fault(SLICE, ...bits, '--precondition', 'matrix')).toMatchInlineSnapshot(`"error[P210] --precondition matrix without its matrices → name a file with --matrix"`);
+    expect(await fault(SLICE, ...bits, '--layers', '4,x')).toMatchInlineSnapshot(
+      `"error[P104] --layers: '4,x' is no list of layers → write numbers separated by commas, for example --layers 0,4"`,
+    );
+    expect(await fault(SLICE, ...bits, '--layers', '5')).toMatchInlineSnapshot(
+      `"error[P130] kv-slice.safetensors: there is no layer 5 → it has 4, 20"`,
+    );
+    expect(await fault(SLICE, ...bits, '--seeds', '0')).toMatchInlineSnapshot(
+      `"error[P104] --seeds: 0 is out of range → write a whole number from 1"`,
+    );
+    expect(await fault(SLICE, ...bits, '--sinks', 'all')).toMatchInlineSnapshot(
+      `"error[P104] --sinks: NaN is out of range → write a whole number from 0"`,
+    );
+    expect(await fault(SLICE, ...bits, '--moments', SLICE)).toMatchInlineSnapshot(
+      `"error[P210] --moments without --center → add --center to subtract its means"`,
+    );
+    expect(await fault(SLICE, ...bits, '--precondition', 'matrix')).toMatchInlineSnapshot(
+      `"error[P210] --precondition matrix without its matrices → name a file with --matrix"`,
+    );
     expect(
       await fault(SLICE, ...bits, '--matrix', SLICE, '--precondition', 'none'),
-    ).toMatchInlineSnapshot(`"error[P210] --matrix and --precondition none exclude each other → leave one of them out"`);
+    ).toMatchInlineSnapshot(
+      `"error[P210] --matrix and --precondition none exclude each other → leave one of them out"`,
+    );
   });
 
   test('files', async () => {

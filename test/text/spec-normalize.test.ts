@@ -164,26 +164,44 @@ describe('a valid spec', () => {
 
 describe('mistakes are named', () => {
   test('no record', () => {
-    expect(mistakes(undefined)).toMatchInlineSnapshot(`"error[P001] spec: missing → write defineCache({ name, key, value })"`);
-    expect(mistakes([])).toMatchInlineSnapshot(`"error[P001] spec: [] is no record → write defineCache({ name, key, value })"`);
+    expect(mistakes(undefined)).toMatchInlineSnapshot(
+      `"error[P001] spec: missing → write defineCache({ name, key, value })"`,
+    );
+    expect(mistakes([])).toMatchInlineSnapshot(
+      `"error[P001] spec: [] is no record → write defineCache({ name, key, value })"`,
+    );
     expect(mistakes({ name: 'a' })).toMatchInlineSnapshot(`
       "error[P001] key: missing → write codec({ headDim: 128, polar: polar({ bits: [4, 2, 2, 2] }) })
       error[P001] value: missing → write codec({ headDim: 128, polar: polar({ bits: [4, 2, 2, 2] }) })"
     `);
-    expect(withKey({ polar: 'deep' })).toMatchInlineSnapshot(`"error[P001] key.polar: 'deep' is no record → write polar({ bits: [4, 2, 2, 2] })"`);
-    expect(withPolar({ codebooks: [1] })).toMatchInlineSnapshot(`"error[P001] key.polar.codebooks: [1] is no record of codebooks → write a list of angles a level, for example { 2: [0.3, 0.6, 0.9, 1.2] }"`);
-    expect(withCache({ arithmetic: 'int8' })).toMatchInlineSnapshot(`"error[P001] arithmetic: 'int8' is no record of arithmetics → write one arithmetic a target, for example { lattice: 'float' }"`);
+    expect(withKey({ polar: 'deep' })).toMatchInlineSnapshot(
+      `"error[P001] key.polar: 'deep' is no record → write polar({ bits: [4, 2, 2, 2] })"`,
+    );
+    expect(withPolar({ codebooks: [1] })).toMatchInlineSnapshot(
+      `"error[P001] key.polar.codebooks: [1] is no record of codebooks → write a list of angles a level, for example { 2: [0.3, 0.6, 0.9, 1.2] }"`,
+    );
+    expect(withCache({ arithmetic: 'int8' })).toMatchInlineSnapshot(
+      `"error[P001] arithmetic: 'int8' is no record of arithmetics → write one arithmetic a target, for example { lattice: 'float' }"`,
+    );
   });
 
   test('unknown properties', () => {
-    expect(withCache({ queryGroups: 4 })).toMatchInlineSnapshot(`"error[P002] queryGroups: there is no 'queryGroups' here → did you mean 'queryGroup'?"`);
+    expect(withCache({ queryGroups: 4 })).toMatchInlineSnapshot(
+      `"error[P002] queryGroups: there is no 'queryGroups' here → did you mean 'queryGroup'?"`,
+    );
     expect(withKey({ headDimension: 64, colour: 'red' })).toMatchInlineSnapshot(`
       "error[P002] key.headDimension: there is no 'headDimension' here → did you mean 'headDim'?
       error[P002] key.colour: there is no 'colour' here → use headDim, precondition, polar, radius, center, layout"
     `);
-    expect(withPolar({ bit: [4] })).toMatchInlineSnapshot(`"error[P002] key.polar.bit: there is no 'bit' here → did you mean 'bits'?"`);
-    expect(withKey({ precondition: { kind: 'none', seed: 3 } })).toMatchInlineSnapshot(`"error[P002] key.precondition.seed: there is no 'seed' here → use kind"`);
-    expect(withKey({ layout: { kind: 'rows', token: 32 } })).toMatchInlineSnapshot(`"error[P002] key.layout.token: there is no 'token' here → use kind"`);
+    expect(withPolar({ bit: [4] })).toMatchInlineSnapshot(
+      `"error[P002] key.polar.bit: there is no 'bit' here → did you mean 'bits'?"`,
+    );
+    expect(withKey({ precondition: { kind: 'none', seed: 3 } })).toMatchInlineSnapshot(
+      `"error[P002] key.precondition.seed: there is no 'seed' here → use kind"`,
+    );
+    expect(withKey({ layout: { kind: 'rows', token: 32 } })).toMatchInlineSnapshot(
+      `"error[P002] key.layout.token: there is no 'token' here → use kind"`,
+    );
   });
 
   test('names', () => {
@@ -225,9 +243,15 @@ describe('mistakes are named', () => {
 
   test('names that clash', () => {
     const named = (...names: string[]) => mistakesOf(names.map((name) => ({ ...cache, name })));
-    expect(named('a', 'b', 'a')).toMatchInlineSnapshot(`"error[P005] caches[2].name: 'a' is the name of caches[0] → give every cache a name of its own: files and classes are named after it"`);
-    expect(named('Llama', 'llama')).toMatchInlineSnapshot(`"error[P005] caches[1].name: 'llama' differs too little from 'Llama', the name of caches[0] → give every cache a name of its own: files and classes are named after it"`);
-    expect(named('a_1', 'a1')).toMatchInlineSnapshot(`"error[P005] caches[1].name: 'a1' differs too little from 'a_1', the name of caches[0] → give every cache a name of its own: files and classes are named after it"`);
+    expect(named('a', 'b', 'a')).toMatchInlineSnapshot(
+      `"error[P005] caches[2].name: 'a' is the name of caches[0] → give every cache a name of its own: files and classes are named after it"`,
+    );
+    expect(named('Llama', 'llama')).toMatchInlineSnapshot(
+      `"error[P005] caches[1].name: 'llama' differs too little from 'Llama', the name of caches[0] → give every cache a name of its own: files and classes are named after it"`,
+    );
+    expect(named('a_1', 'a1')).toMatchInlineSnapshot(
+      `"error[P005] caches[1].name: 'a1' differs too little from 'a_1', the name of caches[0] → give every cache a name of its own: files and classes are named after it"`,
+    );
     expect(named('a_b', 'ab')).toBe('valid');
   });
 
@@ -246,19 +270,39 @@ describe('mistakes are named', () => {
   });
 
   test('depths', () => {
-    expect(withPolar({ depth: 0 })).toMatchInlineSnapshot(`"error[P011] key.polar.depth: depth 0 for head dimension 128 → write a whole number from 1 to 7"`);
-    expect(withPolar({ depth: 8, bits: [4, 2, 2, 2, 2, 2, 2, 2] })).toMatchInlineSnapshot(`"error[P011] key.polar.depth: depth 8 for head dimension 128 → write a whole number from 1 to 7"`);
-    expect(withPolar({ depth: '4' })).toMatchInlineSnapshot(`"error[P011] key.polar.depth: depth '4' for head dimension 128 → write a whole number from 1 to 7"`);
-    expect(withKey({ headDim: 80, polar: { bits: [4, 2, 2, 2, 2] } })).toMatchInlineSnapshot(`"error[P011] key.polar.depth: 2^5 = 32 does not divide head dimension 80 → write a depth from 1 to 4, with as many bits"`);
-    expect(withKey({ headDim: 18, precondition: { kind: 'none' } })).toMatchInlineSnapshot(`"error[P011] key.polar.depth: 2^4 = 16 does not divide head dimension 18 → write depth 1, with as many bits"`);
-    expect(withKey({ headDim: 65, precondition: { kind: 'none' } })).toMatchInlineSnapshot(`"error[P011] key.polar.depth: 2^4 = 16 does not divide head dimension 65 → write an even head dimension, for example 64 or 80"`);
+    expect(withPolar({ depth: 0 })).toMatchInlineSnapshot(
+      `"error[P011] key.polar.depth: depth 0 for head dimension 128 → write a whole number from 1 to 7"`,
+    );
+    expect(withPolar({ depth: 8, bits: [4, 2, 2, 2, 2, 2, 2, 2] })).toMatchInlineSnapshot(
+      `"error[P011] key.polar.depth: depth 8 for head dimension 128 → write a whole number from 1 to 7"`,
+    );
+    expect(withPolar({ depth: '4' })).toMatchInlineSnapshot(
+      `"error[P011] key.polar.depth: depth '4' for head dimension 128 → write a whole number from 1 to 7"`,
+    );
+    expect(withKey({ headDim: 80, polar: { bits: [4, 2, 2, 2, 2] } })).toMatchInlineSnapshot(
+      `"error[P011] key.polar.depth: 2^5 = 32 does not divide head dimension 80 → write a depth from 1 to 4, with as many bits"`,
+    );
+    expect(withKey({ headDim: 18, precondition: { kind: 'none' } })).toMatchInlineSnapshot(
+      `"error[P011] key.polar.depth: 2^4 = 16 does not divide head dimension 18 → write depth 1, with as many bits"`,
+    );
+    expect(withKey({ headDim: 65, precondition: { kind: 'none' } })).toMatchInlineSnapshot(
+      `"error[P011] key.polar.depth: 2^4 = 16 does not divide head dimension 65 → write an even head dimension, for example 64 or 80"`,
+    );
   });
 
   test('bits', () => {
-    expect(withPolar({ depth: 4, bits: [4, 2, 2] })).toMatchInlineSnapshot(`"error[P012] key.polar.bits: 3 entries for depth 4 → write one a level, for example [4, 2, 2, 2]"`);
-    expect(withPolar({ bits: undefined })).toMatchInlineSnapshot(`"error[P012] key.polar.bits: missing → write one entry a level, for example [4, 2, 2, 2]"`);
-    expect(withPolar({ bits: '4,2,2,2' })).toMatchInlineSnapshot(`"error[P012] key.polar.bits: '4,2,2,2' is no list of bits → write one entry a level, for example [4, 2, 2, 2]"`);
-    expect(withPolar({ bits: [] })).toMatchInlineSnapshot(`"error[P012] key.polar.bits: [] is no list of bits → write one entry a level, for example [4, 2, 2, 2]"`);
+    expect(withPolar({ depth: 4, bits: [4, 2, 2] })).toMatchInlineSnapshot(
+      `"error[P012] key.polar.bits: 3 entries for depth 4 → write one a level, for example [4, 2, 2, 2]"`,
+    );
+    expect(withPolar({ bits: undefined })).toMatchInlineSnapshot(
+      `"error[P012] key.polar.bits: missing → write one entry a level, for example [4, 2, 2, 2]"`,
+    );
+    expect(withPolar({ bits: '4,2,2,2' })).toMatchInlineSnapshot(
+      `"error[P012] key.polar.bits: '4,2,2,2' is no list of bits → write one entry a level, for example [4, 2, 2, 2]"`,
+    );
+    expect(withPolar({ bits: [] })).toMatchInlineSnapshot(
+      `"error[P012] key.polar.bits: [] is no list of bits → write one entry a level, for example [4, 2, 2, 2]"`,
+    );
     expect(withPolar({ bits: [0, 2, 7, 1.5] })).toMatchInlineSnapshot(`
       "error[P013] key.polar.bits[0]: 0 bits at level 1 → write a whole number from 1 to 8
       error[P013] key.polar.bits[2]: 7 bits at level 3 → write a whole number from 1 to 6
@@ -277,7 +321,9 @@ describe('mistakes are named', () => {
       error[P014] key.polar.codebooks.5: there is no level '5' with a codebook of its own → use levels 2 to 4
       error[P014] key.polar.codebooks.two: there is no level 'two' with a codebook of its own → use levels 2 to 4"
     `);
-    expect(withPolar({ bits: [4], codebooks: { 2: [0.1, 0.2] } })).toMatchInlineSnapshot(`"error[P014] key.polar.codebooks.2: there is no level '2' with a codebook of its own → leave it out"`);
+    expect(withPolar({ bits: [4], codebooks: { 2: [0.1, 0.2] } })).toMatchInlineSnapshot(
+      `"error[P014] key.polar.codebooks.2: there is no level '2' with a codebook of its own → leave it out"`,
+    );
     expect(
       withPolar({ codebooks: { 2: [0.1, 0.2], 3: [0.1, 0.3, 0.2, 0.4], 4: [0, 0.5, 1, 1.2] } }),
     ).toMatchInlineSnapshot(`
@@ -295,45 +341,97 @@ describe('mistakes are named', () => {
   });
 
   test('preconditioners', () => {
-    expect(withKey({ precondition: 'hadamrd' })).toMatchInlineSnapshot(`"error[P020] key.precondition: 'hadamrd' is no preconditioner → write hadamard({ seed: 0 })"`);
-    expect(withKey({ precondition: 'none' })).toMatchInlineSnapshot(`"error[P020] key.precondition: 'none' is no preconditioner → write none()"`);
-    expect(withKey({ precondition: { kind: 'fourier' } })).toMatchInlineSnapshot(`"error[P020] key.precondition: { kind: 'fourier' } is no preconditioner → write hadamard({ seed: 0 }), orthogonal({ seed: 0 }), matrix() or none()"`);
-    expect(withKey({ precondition: { kind: 'hadamard' } })).toMatchInlineSnapshot(`"error[P022] key.precondition.seed: missing → write a whole number from 0 to 4294967295"`);
-    expect(withKey({ precondition: { kind: 'orthogonal', seed: -1 } })).toMatchInlineSnapshot(`"error[P022] key.precondition.seed: -1 is no seed → write a whole number from 0 to 4294967295"`);
-    expect(withKey({ precondition: { kind: 'hadamard', seed: 2 ** 32 } })).toMatchInlineSnapshot(`"error[P022] key.precondition.seed: 4294967296 is no seed → write a whole number from 0 to 4294967295"`);
+    expect(withKey({ precondition: 'hadamrd' })).toMatchInlineSnapshot(
+      `"error[P020] key.precondition: 'hadamrd' is no preconditioner → write hadamard({ seed: 0 })"`,
+    );
+    expect(withKey({ precondition: 'none' })).toMatchInlineSnapshot(
+      `"error[P020] key.precondition: 'none' is no preconditioner → write none()"`,
+    );
+    expect(withKey({ precondition: { kind: 'fourier' } })).toMatchInlineSnapshot(
+      `"error[P020] key.precondition: { kind: 'fourier' } is no preconditioner → write hadamard({ seed: 0 }), orthogonal({ seed: 0 }), matrix() or none()"`,
+    );
+    expect(withKey({ precondition: { kind: 'hadamard' } })).toMatchInlineSnapshot(
+      `"error[P022] key.precondition.seed: missing → write a whole number from 0 to 4294967295"`,
+    );
+    expect(withKey({ precondition: { kind: 'orthogonal', seed: -1 } })).toMatchInlineSnapshot(
+      `"error[P022] key.precondition.seed: -1 is no seed → write a whole number from 0 to 4294967295"`,
+    );
+    expect(withKey({ precondition: { kind: 'hadamard', seed: 2 ** 32 } })).toMatchInlineSnapshot(
+      `"error[P022] key.precondition.seed: 4294967296 is no seed → write a whole number from 0 to 4294967295"`,
+    );
     expect(
       withKey({ headDim: 176, precondition: { kind: 'hadamard', seed: 5 } }),
-    ).toMatchInlineSnapshot(`"error[P021] key.precondition: no Hadamard matrix of order 176 = m·2^k with m one of 1, 12, 20, 28, 36 → write orthogonal({ seed: 5 }), which any head dimension has; the nearest with a Hadamard matrix are 160 and 192"`);
-    expect(withKey({ headDim: 208 })).toMatchInlineSnapshot(`"error[P021] key.precondition: no Hadamard matrix of order 208 = m·2^k with m one of 1, 12, 20, 28, 36 → write orthogonal({ seed: 0 }), which any head dimension has; the nearest with a Hadamard matrix are 192 and 224"`);
+    ).toMatchInlineSnapshot(
+      `"error[P021] key.precondition: no Hadamard matrix of order 176 = m·2^k with m one of 1, 12, 20, 28, 36 → write orthogonal({ seed: 5 }), which any head dimension has; the nearest with a Hadamard matrix are 160 and 192"`,
+    );
+    expect(withKey({ headDim: 208 })).toMatchInlineSnapshot(
+      `"error[P021] key.precondition: no Hadamard matrix of order 208 = m·2^k with m one of 1, 12, 20, 28, 36 → write orthogonal({ seed: 0 }), which any head dimension has; the nearest with a Hadamard matrix are 192 and 224"`,
+    );
   });
 
   test('radii', () => {
-    expect(withKey({ radius: 'f8' })).toMatchInlineSnapshot(`"error[P030] key.radius: 'f8' is no radius format → write 'f16', 'bf16', 'f32' or log({ bits: 4 })"`);
-    expect(withKey({ radius: 16 })).toMatchInlineSnapshot(`"error[P030] key.radius: 16 is no radius format → write 'f16', 'bf16', 'f32' or log({ bits: 4 })"`);
-    expect(withKey({ radius: { kind: 'log', bits: 9 } })).toMatchInlineSnapshot(`"error[P031] key.radius.bits: 9 bits for a log radius → write a whole number from 1 to 8"`);
-    expect(withKey({ radius: { kind: 'log' } })).toMatchInlineSnapshot(`"error[P031] key.radius.bits: missing → write a whole number from 1 to 8"`);
-    expect(withKey({ headDim: 16, radius: { kind: 'log', bits: 4 } })).toMatchInlineSnapshot(`"error[P031] key.radius: depth 4 leaves one radius, and a log radius is relative to others → write 'f16', or a depth below 4"`);
-    expect(withKey({ center: 'yes' })).toMatchInlineSnapshot(`"error[P032] key.center: 'yes' is neither true nor false → write true to subtract a run-time mean, or leave it out"`);
+    expect(withKey({ radius: 'f8' })).toMatchInlineSnapshot(
+      `"error[P030] key.radius: 'f8' is no radius format → write 'f16', 'bf16', 'f32' or log({ bits: 4 })"`,
+    );
+    expect(withKey({ radius: 16 })).toMatchInlineSnapshot(
+      `"error[P030] key.radius: 16 is no radius format → write 'f16', 'bf16', 'f32' or log({ bits: 4 })"`,
+    );
+    expect(withKey({ radius: { kind: 'log', bits: 9 } })).toMatchInlineSnapshot(
+      `"error[P031] key.radius.bits: 9 bits for a log radius → write a whole number from 1 to 8"`,
+    );
+    expect(withKey({ radius: { kind: 'log' } })).toMatchInlineSnapshot(
+      `"error[P031] key.radius.bits: missing → write a whole number from 1 to 8"`,
+    );
+    expect(withKey({ headDim: 16, radius: { kind: 'log', bits: 4 } })).toMatchInlineSnapshot(
+      `"error[P031] key.radius: depth 4 leaves one radius, and a log radius is relative to others → write 'f16', or a depth below 4"`,
+    );
+    expect(withKey({ center: 'yes' })).toMatchInlineSnapshot(
+      `"error[P032] key.center: 'yes' is neither true nor false → write true to subtract a run-time mean, or leave it out"`,
+    );
   });
 
   test('layouts and pages', () => {
     const tiled = { ...paper, layout: { kind: 'tiles', tokens: 32 } };
-    expect(withKey({ layout: 'tiles' })).toMatchInlineSnapshot(`"error[P040] key.layout: 'tiles' is no layout → write rows() or tiles({ tokens: 32 })"`);
-    expect(withKey({ layout: { kind: 'tiles', tokens: 16 } })).toMatchInlineSnapshot(`"error[P041] key.layout.tokens: a tile of 16 tokens → write tiles({ tokens: 32 })"`);
-    expect(withKey({ layout: { kind: 'tiles' } })).toMatchInlineSnapshot(`"error[P041] key.layout.tokens: missing → write tiles({ tokens: 32 })"`);
-    expect(withCache({ pageTokens: 0 })).toMatchInlineSnapshot(`"error[P051] pageTokens: 0 tokens a page → write a whole number from 1 to 65536"`);
-    expect(withCache({ pageTokens: 65537, value: tiled })).toMatchInlineSnapshot(`"error[P051] pageTokens: 65537 tokens a page → write a whole number from 1 to 65536, a multiple of 32"`);
-    expect(withCache({ pageTokens: 48, value: tiled })).toMatchInlineSnapshot(`"error[P051] pageTokens: 48 tokens a page are no whole number of tiles of 32 tokens → write a multiple of 32, for example 64"`);
-    expect(withCache({ pageTokens: 16, key: tiled })).toMatchInlineSnapshot(`"error[P051] pageTokens: 16 tokens a page are no whole number of tiles of 32 tokens → write a multiple of 32, for example 32"`);
+    expect(withKey({ layout: 'tiles' })).toMatchInlineSnapshot(
+      `"error[P040] key.layout: 'tiles' is no layout → write rows() or tiles({ tokens: 32 })"`,
+    );
+    expect(withKey({ layout: { kind: 'tiles', tokens: 16 } })).toMatchInlineSnapshot(
+      `"error[P041] key.layout.tokens: a tile of 16 tokens → write tiles({ tokens: 32 })"`,
+    );
+    expect(withKey({ layout: { kind: 'tiles' } })).toMatchInlineSnapshot(
+      `"error[P041] key.layout.tokens: missing → write tiles({ tokens: 32 })"`,
+    );
+    expect(withCache({ pageTokens: 0 })).toMatchInlineSnapshot(
+      `"error[P051] pageTokens: 0 tokens a page → write a whole number from 1 to 65536"`,
+    );
+    expect(withCache({ pageTokens: 65537, value: tiled })).toMatchInlineSnapshot(
+      `"error[P051] pageTokens: 65537 tokens a page → write a whole number from 1 to 65536, a multiple of 32"`,
+    );
+    expect(withCache({ pageTokens: 48, value: tiled })).toMatchInlineSnapshot(
+      `"error[P051] pageTokens: 48 tokens a page are no whole number of tiles of 32 tokens → write a multiple of 32, for example 64"`,
+    );
+    expect(withCache({ pageTokens: 16, key: tiled })).toMatchInlineSnapshot(
+      `"error[P051] pageTokens: 16 tokens a page are no whole number of tiles of 32 tokens → write a multiple of 32, for example 32"`,
+    );
     expect(withCache({ pageTokens: 48 })).toBe('valid');
   });
 
   test('groups, dense rows, arithmetics', () => {
-    expect(withCache({ queryGroup: 0 })).toMatchInlineSnapshot(`"error[P050] queryGroup: 0 query heads a KV head → write a whole number from 1 to 16"`);
-    expect(withCache({ queryGroup: 17 })).toMatchInlineSnapshot(`"error[P050] queryGroup: 17 query heads a KV head → write a whole number from 1 to 16"`);
-    expect(withCache({ dense: 'f64' })).toMatchInlineSnapshot(`"error[P052] dense: 'f64' is no dtype → write 'f16', 'bf16' or 'f32'"`);
-    expect(withCache({ arithmetic: { latice: 'float' } })).toMatchInlineSnapshot(`"error[P060] arithmetic.latice: there is no target 'latice'; did you mean 'lattice'? → write one of 'lattice', 'vector'"`);
-    expect(withCache({ arithmetic: { abacus: 'float' } })).toMatchInlineSnapshot(`"error[P060] arithmetic.abacus: there is no target 'abacus' → write one of 'lattice', 'vector'"`);
+    expect(withCache({ queryGroup: 0 })).toMatchInlineSnapshot(
+      `"error[P050] queryGroup: 0 query heads a KV head → write a whole number from 1 to 16"`,
+    );
+    expect(withCache({ queryGroup: 17 })).toMatchInlineSnapshot(
+      `"error[P050] queryGroup: 17 query heads a KV head → write a whole number from 1 to 16"`,
+    );
+    expect(withCache({ dense: 'f64' })).toMatchInlineSnapshot(
+      `"error[P052] dense: 'f64' is no dtype → write 'f16', 'bf16' or 'f32'"`,
+    );
+    expect(withCache({ arithmetic: { latice: 'float' } })).toMatchInlineSnapshot(
+      `"error[P060] arithmetic.latice: there is no target 'latice'; did you mean 'lattice'? → write one of 'lattice', 'vector'"`,
+    );
+    expect(withCache({ arithmetic: { abacus: 'float' } })).toMatchInlineSnapshot(
+      `"error[P060] arithmetic.abacus: there is no target 'abacus' → write one of 'lattice', 'vector'"`,
+    );
     expect(withCache({ arithmetic: { lattice: 'int4', vector: 8 } })).toMatchInlineSnapshot(`
       "error[P061] arithmetic.lattice: 'int4' is no arithmetic of target 'lattice' → write 'float' or 'int8'
       error[P061] arithmetic.vector: 8 is no arithmetic of target 'vector' → write 'float'"
