@@ -2,7 +2,7 @@
 
 import type { KernelCalls, Plan, Role } from '../plan/index.ts';
 import { interleaved, median, timed } from './median.ts';
-import { createEncode, createWorkload } from './workload.ts';
+import { createEncode, createWorkload, encodeOf } from './workload.ts';
 
 /** One line of `bench`; times are medians. */
 export interface BenchRow {
@@ -103,7 +103,7 @@ export const benchEncode = async (
 ): Promise<BenchRow> => {
   const { target, plan, calls, repeats } = context;
   const call = createEncode(plan, role);
-  const encode = role === 'key' ? calls.encodeKey : calls.encodeValue;
+  const encode = encodeOf(calls, role);
   // So many calls a measurement that the clock's resolution does not count.
   const once = median([await timed(() => encode(call)), await timed(() => encode(call))]);
   const calling = Math.max(1, Math.round(2e7 / once));

@@ -46,6 +46,11 @@ const transformOf = (plan: CodecPlan, kvHeads: number): Transform => {
   return { ...mean, matrix, dual: matrix };
 };
 
+export const encodeOf =
+  (calls: KernelCalls, role: Role): KernelCalls['encodeKey'] =>
+  (call) =>
+    role === 'key' ? calls.encodeKey(call) : calls.encodeValue(call);
+
 export interface Workload {
   readonly kvHeads: number;
   readonly packed: AttendCall;
@@ -82,8 +87,10 @@ export const createWorkload = async (
     const transform = transformOf(codec, kvHeads);
     const pool = { data, pages, pageStride: pageBytes, headStride };
     const count = Math.min(tokens, ENCODED_TOKENS);
-    const encode = role === 'key' ? calls.encodeKey : calls.encodeValue;
-    await encode({
+    await encodeOf(
+      calls,
+      role,
+    )({
       rows: { data: drawn(count * codec.headDim, role === 'key' ? 1 : 2) },
       count,
       kvHeads: 1,

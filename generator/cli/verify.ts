@@ -440,8 +440,11 @@ function createProgress(json: boolean): Progress {
       const skipped = reports.filter(({ status }) => status === 'skipped').length;
       const passed = reports.length - failed - skipped;
       const text = `[${finished}/${total}] ${cache} (${target}): ${passed} passed, ${failed} failed, ${skipped} skipped`;
+      const failures = reports
+        .filter(({ status }) => status === 'failed')
+        .map(({ id, message }) => `\n  FAILED ${id}: ${message}`);
       clear();
-      stream.write(live && failed === 0 ? text : `${text}\n`);
+      stream.write(live && failed === 0 ? text : `${text}${failures.slice(0, 3).join('')}\n`);
     },
     end: clear,
   };
@@ -449,7 +452,18 @@ function createProgress(json: boolean): Progress {
 
 function coverageText(specs: Parameters<typeof coverage>[0], seed: number): string {
   const counted = coverage(specs).map(({ what, count }) => `${what} ${count}`);
-  return `${specs.length} random specs of seed ${seed} cover: ${counted.join(', ')}; block table, CSR and contiguous caches in each`;
+  const lines = [
+    `${specs.length} random specs of seed ${seed} cover, with block table, CSR and contiguous caches each:`,
+  ];
+  let line = ' ';
+  for (const text of counted) {
+    if (line.length + text.length > 98) {
+      lines.push(line);
+      line = ' ';
+    }
+    line += ` ${text},`;
+  }
+  return [...lines, line.slice(0, -1)].join('\n');
 }
 
 /** The same command in a Node that has the sanitizers loaded: they must come before everything else. */
