@@ -7,10 +7,14 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** Runs a program to its end, without a shell; its messages are in English. Never throws. */
+/**
+ * Runs a program to its end, without a shell; its messages are in English, and it is spared the sanitizer libraries that
+ * this process may have been started with. Never throws.
+ */
 export function run(program: string, args: readonly string[]): Promise<Finished> {
   return new Promise((done) => {
-    const env = { ...process.env, LC_ALL: 'C' };
+    const { LD_PRELOAD: _, ...inherited } = process.env;
+    const env = { ...inherited, LC_ALL: 'C' };
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
     let stdout = '';
     let stderr = '';
