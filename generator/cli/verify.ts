@@ -348,13 +348,17 @@ async function runOne(
   const { plan } = job;
   const arithmetic = plan.arithmetic[target.id] ?? 'float';
   const bound = target.arithmetics.find(({ id }) => id === arithmetic)?.bound ?? 0;
-  const casesWith = (threaded?: KernelCalls): ConformanceCase[] => [
+  const casesWith = (
+    threaded?: KernelCalls,
+    flushToZero?: (on: boolean) => void,
+  ): ConformanceCase[] => [
     ...(job.golden === null ? [] : goldenCases(plan, job.golden.bytes, job.golden.where, bound)),
     ...conformanceCases(plan, {
       seed,
       bound,
       quick: args.quick === true,
       ...(threaded && { threaded }),
+      ...(flushToZero && { flushToZero }),
     }),
   ];
   const [missing] = target.unsupported(plan);
@@ -392,7 +396,7 @@ async function runOne(
       return [failedReport(of, (error as Error).message)];
     }
     events.loaded(built, arithmetic, bound);
-    const cases = casesWith(threaded.calls);
+    const cases = casesWith(threaded.calls, await target.flushToZero?.());
     return await runCases({ plan, target: target.id, cases, calls: built.calls });
   } finally {
     for (const built of loaded) built.close();

@@ -24,6 +24,8 @@ export interface CaseContext {
   scene(reference: Reference, options: SceneOptions): Scene;
   /** The same kernels on several threads, where there are such. */
   readonly threaded: KernelCalls | undefined;
+  /** Turns flush-to-zero of this thread on or off, where the target can. */
+  readonly flushToZero: ((on: boolean) => void) | undefined;
   /** Fewer and smaller cases. */
   readonly quick: boolean;
 }

@@ -31,6 +31,8 @@ interface EncodeCase {
   /** One call a row instead of one for all. */
   readonly single?: boolean;
   readonly withoutErrors?: boolean;
+  /** Called around the kernel's call. */
+  readonly around?: (on: boolean) => void;
 }
 
 /** Distinct slots in random order; one row in six is skipped and one in sixteen lies beyond the pool. */
@@ -120,7 +122,12 @@ const encodeCase = (context: CaseContext, role: Role, options: EncodeCase): Conf
       } else if (options.withoutErrors) {
         await encode({ ...common, cache: pool });
       } else {
-        await encode({ ...common, cache: pool, ...got });
+        options.around?.(true);
+        try {
+          await encode({ ...common, cache: pool, ...got });
+        } finally {
+          options.around?.(false);
+        }
       }
 
       judge.bytes(
@@ -219,6 +226,17 @@ export const encodeCases = (context: CaseContext): ConformanceCase[] =>
       make({ title: 'without errors and flags', count: 9, withoutErrors: true, dtype: 'bf16' }),
       make({ title: 'channels of different scale', count: 33, kind: () => 'channels' }),
     ];
+    if (context.flushToZero) {
+      cases.push(
+        make({
+          title: 'adversarial rows under flush-to-zero',
+          count: 2 * ROW_KINDS.length,
+          kind: everyKind,
+          slots: 'ascending',
+          around: context.flushToZero,
+        }),
+      );
+    }
     if (codec.precondition.kind === 'none' && !codec.center) {
       cases.push(
         make({ title: 'at thresholds', count: 16, row: atThresholds, slots: 'ascending' }),

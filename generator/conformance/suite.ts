@@ -17,6 +17,8 @@ export interface SuiteOptions {
   readonly quick?: boolean;
   /** The same kernels on several threads: they must give the same bits. */
   readonly threaded?: KernelCalls;
+  /** `Target.flushToZero`: encode must give the same bytes under it. */
+  readonly flushToZero?: (on: boolean) => void;
 }
 
 /**
@@ -41,6 +43,7 @@ export const conformanceCases = (plan: Plan, options: SuiteOptions): Conformance
     },
     quick: options.quick ?? false,
     threaded: options.threaded,
+    flushToZero: options.flushToZero,
   };
   return [
     ...encodeCases(context),

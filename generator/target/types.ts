@@ -93,6 +93,11 @@ export interface Target {
    * against. Left out: the target cannot measure it.
    */
   readBandwidth?(threads: number): Promise<number>;
+  /**
+   * A switch for flush-to-zero and denormals-are-zero of this thread, where kernels run on it: they must give the same
+   * bytes with either. Left out: the target has no such switch.
+   */
+  flushToZero?(): Promise<(on: boolean) => void>;
   /** Build and load an emitted folder; throws a `UserError` that names what is missing. */
   build(options: BuildOptions): Promise<BuiltCache>;
 }

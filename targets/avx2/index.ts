@@ -2,6 +2,7 @@
 
 import type { Target } from '../../generator/target/index.ts';
 import { ARITHMETICS, CAPABILITIES, unsupported } from './capabilities.ts';
+import { flushToZero } from './flush-to-zero.ts';
 import { nodeFiles } from './node-view.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { RESERVED_WORDS } from './reserved-words.ts';
@@ -18,6 +19,7 @@ export const target: Target = {
   files: (plan) => [...kernelFiles(plan), ...nodeFiles(plan)],
   check,
   readBandwidth,
+  flushToZero,
   build,
   sanitizerEnvironment,
 };

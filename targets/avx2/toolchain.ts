@@ -161,16 +161,26 @@ async function buildAddon(
 }
 
 /** Path of a program of one C++ file, compiled if it is not there yet. */
-export async function buildProgram(source: string): Promise<string> {
+export function buildProgram(source: string): Promise<string> {
+  return buildOne(source, 'program', ['-std=c++17', '-O2', '-mavx2', '-pthread']);
+}
+
+/** Path of a Node addon of one C++ file that uses Node's C interface alone. */
+export function buildPlainAddon(source: string): Promise<string> {
+  const headers = nodeHeaders();
+  if (headers === null) throw new UserError('P301', 'there are no Node headers', HEADERS_HINT);
+  return buildOne(source, 'plain.node', [...COMMON_FLAGS, '-O1', '-shared', `-I${headers}`]);
+}
+
+async function buildOne(source: string, name: string, flags: readonly string[]): Promise<string> {
   const compiler = await findCompiler();
   if (compiler === null) throw new UserError('P301', 'there is no C++ compiler', COMPILER_HINT);
-  const flags = ['-std=c++17', '-O2', '-mavx2', '-pthread'];
   const key = hash([compiler.version, ...flags, await readEmitted(source)]);
-  const program = join(cacheFolder(), 'programs', key);
-  if (!existsSync(program)) {
-    await produce(program, (out) => [compiler.command, [...flags, source, '-o', out]]);
+  const path = join(cacheFolder(), 'programs', key, name);
+  if (!existsSync(path)) {
+    await produce(path, (out) => [compiler.command, [...flags, source, '-o', out]]);
   }
-  return program;
+  return path;
 }
 
 interface Unit {
