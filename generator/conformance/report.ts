@@ -47,6 +47,10 @@ export const summarize = (
 /** Failures shown in full; the others are counted. */
 const SHOWN_FAILURES = 40;
 
+/** Cache and target; what is found in files alone has no target. */
+const placeOf = ({ cache, target }: CaseReport): string =>
+  target === '' ? cache : `${cache} (${target})`;
+
 const exponent = (value: number | null): string => (value === null ? '' : value.toExponential(1));
 
 /** The report for a terminal; its last line is `N passed, N failed, N skipped`. */
@@ -64,7 +68,7 @@ export const reportText = (report: VerifyReport): string => {
 
   const failures = report.cases.filter((each) => each.status === 'failed');
   for (const failure of failures.slice(0, SHOWN_FAILURES)) {
-    lines.push(`FAILED ${failure.cache} (${failure.target}) ${failure.id}`);
+    lines.push(`FAILED ${placeOf(failure)} ${failure.id}`);
     lines.push(`       ${failure.message}`);
   }
   if (failures.length > SHOWN_FAILURES) {
@@ -133,7 +137,7 @@ const escapeXml = (text: string): string =>
 export const junitXml = (report: VerifyReport): string => {
   const suites = new Map<string, CaseReport[]>();
   for (const each of report.cases) {
-    const name = `${each.cache} (${each.target})`;
+    const name = placeOf(each);
     suites.set(name, [...(suites.get(name) ?? []), each]);
   }
   const seconds = (milliseconds: number): string => (milliseconds / 1000).toFixed(3);
