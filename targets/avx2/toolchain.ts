@@ -175,7 +175,7 @@ export function buildPlainAddon(source: string): Promise<string> {
 async function buildOne(source: string, name: string, flags: readonly string[]): Promise<string> {
   const compiler = await findCompiler();
   if (compiler === null) throw new UserError('P301', 'there is no C++ compiler', COMPILER_HINT);
-  const key = hash([compiler.version, ...flags, await readEmitted(source)]);
+  const key = hash([name, compiler.version, ...flags, await readEmitted(source)]);
   const path = join(cacheFolder(), 'programs', key, name);
   if (!existsSync(path)) {
     await produce(path, (out) => [compiler.command, [...flags, source, '-o', out]]);
