@@ -25,7 +25,8 @@ async function byYargs(argv: readonly string[]): Promise<Record<string, unknown>
 }
 
 const word = fc.stringMatching(/^[a-z0-9][a-z0-9./,_-]{0,8}$/);
-const argument = fc.constantFrom(...Object.entries(quick.options)).chain(([name, { type }]) => {
+const options = fc.constantFrom(...Object.entries(quick.options));
+const argument = options.chain(([name, { type }]): fc.Arbitrary<string[]> => {
   if (type === 'boolean') return fc.constant([`--${name}`]);
   const value = type === 'number' ? fc.nat().map(String) : word;
   return value.map((text) => [`--${name}`, text]);
