@@ -45,12 +45,7 @@ export function createTemplates(folder: string): Templates {
   const compile = (path: string): Handlebars.TemplateDelegate => {
     let run: Handlebars.TemplateDelegate | undefined;
     return (view, options) => {
-      run ??= engine.compile(read(folder, path), {
-        noEscape: true,
-        strict: true,
-        knownHelpersOnly: true,
-        knownHelpers: { with: false, lookup: false, log: false },
-      });
+      run ??= parse(engine, read(folder, path));
       try {
         return run(view, options);
       } catch (error) {
@@ -71,6 +66,17 @@ export function createTemplates(folder: string): Templates {
       return run(view);
     },
   };
+}
+
+function parse(engine: typeof Handlebars, text: string): Handlebars.TemplateDelegate {
+  // Much of a kernel is the same for every format: parsing it would take most of the time of a run.
+  if (!text.includes('{{')) return () => text;
+  return engine.compile(text, {
+    noEscape: true,
+    strict: true,
+    knownHelpersOnly: true,
+    knownHelpers: { with: false, lookup: false, log: false },
+  });
 }
 
 /** An error that names its template already: the innermost partial's. */

@@ -8,7 +8,7 @@ import { decodeBases, encode } from './pool-rows.ts';
 const ROOT_3 = Math.sqrt(3);
 
 /** Rows of normally distributed numbers, and the tokens of the attention case. */
-const PLAIN = 28;
+const PLAIN = 16;
 
 interface Packed {
   readonly data: Uint8Array;
