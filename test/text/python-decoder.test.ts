@@ -157,7 +157,7 @@ describe('the Python decoder', () => {
       const printed = execFileSync('python3', [SCRIPT, ...files(name, key, value)], {
         encoding: 'utf8',
       });
-      expect(printed).toBe('key 40\nvalue 40\n');
+      expect(printed).toBe('key 28\nvalue 28\n');
     });
 
     it('and refuses a vector that is off by one code', () => {
