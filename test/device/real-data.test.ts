@@ -146,6 +146,6 @@ describe.each(FORMATS)('%s', (_, plan) => {
       const bound = BOUND * Math.max(1, (want.maxLogit[head]! / 32) ** 2);
       expect(lost / energy).toBeLessThanOrEqual(bound);
     }
-    lse.forEach((x, i) => expect(Math.abs(x - want.lse[i]!)).toBeLessThan(1e-3));
+    for (const [i, x] of lse.entries()) expect(Math.abs(x - want.lse[i]!)).toBeLessThan(1e-3);
   });
 });

@@ -16,6 +16,7 @@ const FLAGS = '-std=c++17 -O1 -mavx2 -mfma -mf16c -ffp-contract=off -Wall -Wextr
 );
 
 const INVALID = 1;
+const WORKSPACE_TOO_SMALL = 2;
 const VERSION_MISMATCH = 4;
 
 let folder: string;
@@ -75,6 +76,26 @@ describe('arguments', () => {
     ['heads per kv', INVALID, 'heads_per_kv is 3 for 2 heads'],
     ['parts null', INVALID, 'parts is null'],
     ['part count', INVALID, 'part_count is 0: give 1 or more'],
+    ['q null', INVALID, 'q.data is null'],
+    ['out dtype', INVALID, 'out.dtype is -1'],
+    ['scale', INVALID, 'scale is not finite'],
+    ['softcap', INVALID, 'softcap is -1: give 0 (none)'],
+    ['window', INVALID, 'window is -1: give 0 or more'],
+    ['lengths null', INVALID, 'index.lengths is null'],
+    ['two tables', INVALID, 'index.block_table and index.indptr are both given'],
+    ['keys misaligned', INVALID, 'keys.data is not aligned: give a multiple of 16 bytes'],
+    ['values stride', INVALID, 'values.unit_stride is 16'],
+    ['key dual', INVALID, 'key.dual is null: this format needs it'],
+    ['value mean', INVALID, 'value.mean is null: this format needs it'],
+    ['split', INVALID, 'split_tokens is 48: give a multiple of 32'],
+    ['phase', INVALID, 'phase is 3'],
+    ['units', INVALID, '0 <= unit_begin <= unit_end <= 2'],
+    ['workspace small', WORKSPACE_TOO_SMALL, 'workspace_bytes is 64: give '],
+    ['workspace misaligned', INVALID, 'workspace is not aligned'],
+    ['dense keys null', INVALID, 'keys is null'],
+    ['dense values misaligned', INVALID, 'values is not aligned: give a multiple of 4 bytes'],
+    ['dense token stride', INVALID, 'key_token_stride is 31: give 32 or more'],
+    ['dense lengths null', INVALID, 'lengths is null'],
   ])('%s', (name, status, message) => {
     expect(lines.get(name)).toContain(`${status} `);
     expect(lines.get(name)).toContain(message);
