@@ -89,11 +89,6 @@ function nibbles(codec: CodecPlan): boolean {
   );
 }
 
-function secondLevelInBytes(codec: CodecPlan): boolean {
-  const bits = codec.levels[1]?.bits ?? 0;
-  return bits > 0 && bits <= 2 && codec.layout.codes[1]!.every((bit) => (bit % 8) + bits <= 8);
-}
-
 /** What templates/avx2/partials/unpack.cpp.hbs and the kernels above it are filled from. */
 export function windowView(codec: CodecPlan): View {
   const { bytes, codes, radii } = windowsOf(codec);
@@ -114,8 +109,6 @@ export function windowView(codec: CodecPlan): View {
     upperUnits: codec.depth > 4,
     /** Level-1 codes are the two halves of whole bytes: one look-up a code serves a query's products. */
     pairTables: layout.id === 'tiles32/1' && nibbles(codec),
-    /** Besides, level-2 codes of at most two bits lie in one byte each: with level 1 they make one look-up. */
-    quadTables: layout.id === 'tiles32/1' && nibbles(codec) && secondLevelInBytes(codec),
     restPlanes: layout.id === 'tiles32/1' && ((layout.unitBytes * 8) / layout.unitTokens) % 8 !== 0,
   };
 }
