@@ -186,7 +186,7 @@ const denseCall = (
 };
 
 /** Rows that stay in the second-level cache with their slots. */
-const ENCODE_ROWS = 512;
+const ENCODE_ROWS = 2048;
 
 /** `count` rows of one head into consecutive slots, all of it in cache. */
 export const createEncode = (plan: Plan, role: Role): EncodeCall => {

@@ -1,0 +1,37 @@
+# polarc · gemma_d256 · build of the Node addon · avx2
+# Generated from polarc.config.ts (plan efb60656719595ee)
+# through templates/avx2/node/binding.gyp.hbs. Do not edit: change the spec, then
+#   npx polarc generate polarc.config.ts --target avx2
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+#
+# The kernels are a library of their own, so that only they are compiled for AVX2: the addon loads
+# on any x86-64 machine, and its calls say so where the CPU lacks what they need.
+#
+#   npm install
+#   npx node-gyp rebuild        (--nodedir=PREFIX to build without downloading headers)
+{
+  "targets": [
+    {
+      "target_name": "gemma-d256-kernels",
+      "type": "static_library",
+      "sources": ["../../gemma-d256.cpp"],
+      "cflags": [
+        "-O3", "-ffp-contract=off", "-mavx2", "-mfma", "-mf16c", "-fPIC", "-fvisibility=hidden"
+      ],
+      "cflags_cc": ["-std=c++17", "-fno-exceptions"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"]
+    },
+    {
+      "target_name": "gemma-d256",
+      "dependencies": ["gemma-d256-kernels"],
+      "sources": [
+        "polarc_node.cc",
+        "gemma-d256_node.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS"],
+      "cflags_cc!": ["-fno-exceptions"],
+      "cflags_cc": ["-fexceptions", "-fvisibility=hidden"]
+    }
+  ]
+}
