@@ -3673,11 +3673,13 @@ inline void dense_columns(const uint8_t *const *row, int tokens, const Ahead &ah
     for (int i = 0; i < vectors; i++)
       sum[j][i] = _mm256_mul_ps(_mm256_load_ps(out[j] + first + i * 8),
                                 _mm256_broadcast_ss(factor + j));
-  // These columns' share of the lines of a key: the same number for all, without a branch.
-  constexpr int lines = (vectors * 8 * key_row_bytes / padded_value + 63) / 64;
-  const int line = first * key_row_bytes / padded_value / 64 * 64;
+  // Each pass over the block brings its share of the next keys, row after row: memory likes order.
+  constexpr int passes = padded_value / (vectors * 8), row_lines = (key_row_bytes + 63) / 64;
+  constexpr int lines = (row_lines + passes - 1) / passes;
+  const int first_row = first * dense_block / padded_value;
   for (int t = 0; t < tokens; t++) {
-    for (int i = 0; i < lines; i++) ahead.touch(t, line + i * 64);
+    for (int i = 0; i < lines; i++)
+      ahead.touch(first_row + t / passes, (t % passes * row_lines / passes + i) * 64);
     __m256 w[queries];
     for (int j = 0; j < queries; j++) w[j] = _mm256_broadcast_ss(weight + j * score_stride + t);
     for (int i = 0; i < vectors; i++) {
