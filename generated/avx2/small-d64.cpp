@@ -532,9 +532,10 @@ inline void locate(const polarc_pool &pool, const Sequence &sequence, int64_t he
   }
 }
 
-// Brings part `step` of `steps` of the units' bytes nearer.
+// Brings part `step` of `steps` of the units' bytes nearer. Inlined always, as all that prefetches:
+// compilers drop calls of a function that does nothing else.
 template <int unit_tokens, int unit_bytes>
-inline void prefetch(const Source<unit_tokens> &source, int step, int steps) {
+inline __attribute__((always_inline)) void prefetch(const Source<unit_tokens> &source, int step, int steps) {
   constexpr int lines = (unit_bytes + 63) / 64;
   constexpr int all = unit_tokens == 1 ? tile_tokens * lines : lines;
   const int share = (all + steps - 1) / steps;
@@ -3600,6 +3601,7 @@ int64_t attend_dense_units(const polarc_attend_dense_params &p) {
 
 constexpr int dense_bytes = 2; // of an element
 constexpr int dense_block = 64; // tokens between rescales
+constexpr int values_at_once = group == 1 ? 4 : 8; // rows
 constexpr int score_stride = dense_block + 8;
 
 // Eight elements; the last ones of a row that eight does not divide are loaded by themselves.
@@ -3628,34 +3630,52 @@ constexpr int padded_key = (key_dim + 7) / 8 * 8, padded_value = (value_dim + 7)
 
 constexpr int key_row_bytes = key_dim * dense_bytes, value_row_bytes = value_dim * dense_bytes;
 
-// The keys of the next block, brought nearer while the values of this one are worked on.
-struct Ahead {
-  const uint8_t *row;
-  int64_t step;
-  void touch(int token, int byte) const {
-    _mm_prefetch(reinterpret_cast<const char *>(row + token * step + byte), _MM_HINT_T0);
-  }
-};
+// Rows are read one after the other, a few at a time, which lets the prefetchers of the hardware
+// follow, and these rows ahead are asked for. To the second-level cache: the first has too few
+// places for lines under way.
+constexpr int rows_ahead = 24;
 
-inline void prefetch_row(const uint8_t *row, int bytes) {
+inline __attribute__((always_inline)) void prefetch_row(const uint8_t *row, int bytes) {
   for (int i = 0; i < bytes; i += 64)
-    _mm_prefetch(reinterpret_cast<const char *>(row + i), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char *>(row + i), _MM_HINT_T1);
 }
 
-// Products of `queries` queries with 8 / queries keys: a key is read once for all of them.
+// Products of `queries` queries with `tokens` keys, in eight lanes each: a key is read once for all
+// of them. Few sums are kept in two parts, so that additions do not wait for each other.
+template <int queries, int tokens>
+inline void dense_dots(const uint8_t *const *row, const float (*q)[padded_key], __m256 *dots) {
+  constexpr int parts = queries * tokens <= 4 && padded_key % 16 == 0 ? 2 : 1;
+  __m256 sum[queries * tokens][parts];
+  for (int i = 0; i < queries * tokens; i++)
+    for (int part = 0; part < parts; part++) sum[i][part] = _mm256_setzero_ps();
+  for (int c = 0; c < padded_key; c += 8 * parts) {
+    for (int part = 0; part < parts; part++) {
+      __m256 k[tokens];
+      for (int t = 0; t < tokens; t++) k[t] = dense8<key_dim>(row[t], c + part * 8);
+      for (int j = 0; j < queries; j++) {
+        const __m256 query = _mm256_load_ps(q[j] + c + part * 8);
+        for (int t = 0; t < tokens; t++) {
+          __m256 &s = sum[j * tokens + t][part];
+          s = _mm256_fmadd_ps(k[t], query, s);
+        }
+      }
+    }
+  }
+  for (int i = 0; i < queries * tokens; i++)
+    dots[i] = parts == 1 ? sum[i][0] : _mm256_add_ps(sum[i][0], sum[i][parts - 1]);
+}
+
+// Products of `queries` queries with the next 8 / queries keys.
 template <int queries>
 inline void dense_products(const uint8_t *const *row, const float (*q)[padded_key], float *s) {
-  constexpr int tokens = 8 / queries;
+  constexpr int tokens = 8 / queries, at_once = tokens < 2 ? tokens : 2;
   __m256 sum[8];
-  for (int i = 0; i < 8; i++) sum[i] = _mm256_setzero_ps();
-  for (int i = 0; i < padded_key; i += 8) {
-    __m256 k[tokens];
-    for (int t = 0; t < tokens; t++) k[t] = dense8<key_dim>(row[t], i);
-    for (int j = 0; j < queries; j++) {
-      const __m256 query = _mm256_load_ps(q[j] + i);
-      for (int t = 0; t < tokens; t++)
-        sum[j * tokens + t] = _mm256_fmadd_ps(k[t], query, sum[j * tokens + t]);
-    }
+  for (int i = queries * tokens; i < 8; i++) sum[i] = _mm256_setzero_ps();
+  for (int t = 0; t < tokens; t += at_once) {
+    __m256 dots[queries * at_once];
+    dense_dots<queries, at_once>(row + t, q, dots);
+    for (int j = 0; j < queries; j++)
+      for (int i = 0; i < at_once; i++) sum[j * tokens + t + i] = dots[j * at_once + i];
   }
   alignas(32) float products[8];
   _mm256_store_ps(products, sums_of_eight(sum));
@@ -3663,23 +3683,16 @@ inline void dense_products(const uint8_t *const *row, const float (*q)[padded_ke
     memcpy(s + j * score_stride, products + j * tokens, sizeof(float) * tokens);
 }
 
-// out [queries] <- factor * out + weights * values, 8 / queries vectors of coordinates at a time:
-// their sums stay in registers over the block.
+// out [queries] <- factor * out + weights * values, `vectors` vectors of coordinates at a time.
 template <int queries, int vectors>
-inline void dense_columns(const uint8_t *const *row, int tokens, const Ahead &ahead, int first,
-                          const float *weight, const float *factor, float (*out)[padded_value]) {
+inline void dense_columns(const uint8_t *const *row, int tokens, int first, const float *weight,
+                          const float *factor, float (*out)[padded_value]) {
   __m256 sum[queries][vectors];
   for (int j = 0; j < queries; j++)
     for (int i = 0; i < vectors; i++)
       sum[j][i] = _mm256_mul_ps(_mm256_load_ps(out[j] + first + i * 8),
                                 _mm256_broadcast_ss(factor + j));
-  // Each pass over the block brings its share of the next keys, row after row: memory likes order.
-  constexpr int passes = padded_value / (vectors * 8), row_lines = (key_row_bytes + 63) / 64;
-  constexpr int lines = (row_lines + passes - 1) / passes;
-  const int first_row = first * dense_block / padded_value;
   for (int t = 0; t < tokens; t++) {
-    for (int i = 0; i < lines; i++)
-      ahead.touch(first_row + t / passes, (t % passes * row_lines / passes + i) * 64);
     __m256 w[queries];
     for (int j = 0; j < queries; j++) w[j] = _mm256_broadcast_ss(weight + j * score_stride + t);
     for (int i = 0; i < vectors; i++) {
@@ -3692,13 +3705,13 @@ inline void dense_columns(const uint8_t *const *row, int tokens, const Ahead &ah
 }
 
 template <int queries>
-inline void dense_values(const uint8_t *const *row, int tokens, const Ahead &ahead,
-                         const float *weight, const float *factor, float (*out)[padded_value]) {
+inline void dense_values(const uint8_t *const *row, int tokens, const float *weight,
+                         const float *factor, float (*out)[padded_value]) {
   constexpr int vectors = 8 / queries, columns = padded_value / 8, rest = columns % vectors;
   for (int c = 0; c + vectors <= columns; c += vectors)
-    dense_columns<queries, vectors>(row, tokens, ahead, c * 8, weight, factor, out);
+    dense_columns<queries, vectors>(row, tokens, c * 8, weight, factor, out);
   if constexpr (rest > 0)
-    dense_columns<queries, rest>(row, tokens, ahead, (columns - rest) * 8, weight, factor, out);
+    dense_columns<queries, rest>(row, tokens, (columns - rest) * 8, weight, factor, out);
 }
 
 // Calls body(number of queries as a constant, first query): four at a time, then the rest.
@@ -3734,14 +3747,22 @@ void attend_dense_tokens(const polarc_attend_dense_params &p, const Sequence &se
     if (count == 0) break;
     for (int i = 0; i < 8; i++) key_row[count + i] = key_row[count - 1]; // fills a last step
 
+    // In the order of reading: keys, values, the next keys. Behind the last token that is the address
+    // of nothing, which a prefetch may have.
+    const auto bring = [&](int i) __attribute__((always_inline)) {
+      if (i < count)
+        prefetch_row(key_row[i], key_row_bytes);
+      else if (i < 2 * count)
+        prefetch_row(value_row[i - count], value_row_bytes);
+      else
+        prefetch_row(keys + (token + i - 2 * count) * key_step, key_row_bytes);
+    };
+
     alignas(32) float s[group][score_stride];
     each_four([&](auto queries, int first) {
       constexpr int step = 8 / queries();
       for (int t = 0; t < count; t += step) {
-        // The values of these tokens come while their keys are worked on.
-        if (first == 0)
-          for (int i = t; i < t + step && i < count; i++)
-            prefetch_row(value_row[i], value_row_bytes);
+        for (int i = t; first == 0 && i < t + step && i < count; i++) bring(i + rows_ahead);
         dense_products<queries()>(key_row + t, q + first, s[first] + t);
       }
     });
@@ -3753,11 +3774,14 @@ void attend_dense_tokens(const polarc_attend_dense_params &p, const Sequence &se
       for (int i = count; i < padded; i++) s[j][i] = -__builtin_inff();
       factor[j] = softmax_step(s[j], padded, gathered[j]);
     }
-    // Behind the last token it is the address of nothing, which a prefetch may have.
-    const Ahead ahead = {keys + token * key_step, key_step};
-    each_four([&](auto queries, int first) {
-      dense_values<queries()>(value_row, count, ahead, s[first], factor + first, out + first);
-    });
+    for (int t = 0; t < count; t += values_at_once) {
+      const int step = count - t < values_at_once ? count - t : values_at_once;
+      for (int i = t; i < t + step; i++) bring(count + i + rows_ahead);
+      each_four([&](auto queries, int first) {
+        dense_values<queries()>(value_row + t, step, s[first] + t, factor + first, out + first);
+      });
+      for (int j = 0; j < group; j++) factor[j] = 1;
+    }
   }
   for (int j = 0; j < group; j++) {
     partial[j].max = gathered[j].max;
