@@ -14,7 +14,17 @@
 #include "llama-d128-rows.h"
 
 #include <cpuid.h>
+
+// GCC 12 warns of its own header: _mm512_undefined_ps() is what it says.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
 
 #include <cmath>
 #include <cstdarg>
@@ -532,17 +542,28 @@ inline void locate(const polarc_pool &pool, const Sequence &sequence, int64_t he
   }
 }
 
-// Brings part `step` of `steps` of the units' bytes nearer. Inlined always, as all that prefetches:
-// compilers drop calls of a function that does nothing else.
+// Brings part `step` of `steps` of the units' bytes to the second-level cache: the first has too
+// few places for lines under way. Inlined always, as all that prefetches: compilers drop calls of
+// a function that does nothing else.
 template <int unit_tokens, int unit_bytes>
-inline __attribute__((always_inline)) void prefetch(const Source<unit_tokens> &source, int step, int steps) {
+inline __attribute__((always_inline)) void prefetch(const Source<unit_tokens> &source, int step,
+                                                    int steps) {
   constexpr int lines = (unit_bytes + 63) / 64;
   constexpr int all = unit_tokens == 1 ? tile_tokens * lines : lines;
   const int share = (all + steps - 1) / steps;
   for (int i = step * share; i < (step + 1) * share && i < all; i++) {
     const uint8_t *unit = source.unit[unit_tokens == 1 ? i / lines : 0];
-    _mm_prefetch(reinterpret_cast<const char *>(unit + i % lines * 64), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char *>(unit + i % lines * 64), _MM_HINT_T1);
   }
+}
+
+// For kernels that bring nothing nearer.
+inline void nothing_ahead(int, int, int) {}
+
+// Tiles from token `first` on, of tokens up to `end`: `most` at the most.
+template <int most> inline int tiles_of(int64_t first, int64_t end) {
+  const int64_t left = end > first ? (end - first + tile_tokens - 1) / tile_tokens : 0;
+  return left < most ? static_cast<int>(left) : most;
 }
 
 // ---- Softmax ----
@@ -661,6 +682,11 @@ inline const float *seen_lanes(const Sequence &sequence, const Sight &sight, int
   }
   return seen;
 }
+
+// ---- Variants: over records token by token there is but one ----
+
+constexpr bool wide_in_use() { return false; }
+inline void use_variant(const char *) {}
 
 namespace key {
 
@@ -1579,16 +1605,21 @@ template <int queries> struct KeyQueries {
   });
 }
 
-// out [queries][stride]: products with 32 tokens, in lane order.
-template <int queries>
-inline void key_products(const Tokens &tokens, const KeyQueries<queries> &query, float *out,
-                         int stride) {
-  Unpacked<1> tile;
-  unpack(tokens, tile.window[0], tile.radius[0], tile_tokens);
-  if constexpr (queries == 1)
-    key_products_of_one(tokens, tile, query, out);
-  else
-    key_products_of_many<queries>(tile, query.q, out, stride);
+// out [queries][stride]: products with `tiles` tiles, in lane order. Calls ahead(tile, step, steps)
+// at even distances, for what should come nearer meanwhile.
+template <int queries, class Ahead>
+inline void key_products(const Tokens *tokens, int tiles, const KeyQueries<queries> &query,
+                         float *out, int stride, Ahead &&ahead) {
+  for (int t = 0; t < tiles; t++) {
+    ahead(t, 0, 1);
+    float *products = out + t * tile_tokens;
+    Unpacked<1> tile;
+    unpack(tokens[t], tile.window[0], tile.radius[0], tile_tokens);
+    if constexpr (queries == 1)
+      key_products_of_one(tokens[t], tile, query, products);
+    else
+      key_products_of_many<queries>(tile, query.q, products, stride);
+  }
 }
 
 // ---- Values: weighted sums of up to tiles_at_once tiles ----
@@ -1706,13 +1737,15 @@ inline void add_unpacked_values(const Unpacked<tiles_at_once> &block, int count,
 }
 
 // sums <- factor * sums + weights * values. weight [queries][superblock] in lane order; `seen`
-// null or the lanes whose values count: others may hold anything.
-template <int queries>
+// null or the lanes whose values count: others may hold anything. ahead(tile, step, steps) as for
+// keys.
+template <int queries, class Ahead>
 inline void add_values(const Tokens *tokens, int tiles, const float *seen, const float *weight,
-                       const float *factor, Sums<queries> &sums) {
+                       const float *factor, Sums<queries> &sums, Ahead &&ahead) {
   Unpacked<tiles_at_once> block;
   const int count = tiles * tile_tokens;
   for (int t = 0; t < tiles; t++) {
+    ahead(t, 0, 1);
     const int first = t * tile_tokens;
     unpack(tokens[t], &block.window[0][first], &block.radius[0][first], superblock);
   }
@@ -1727,6 +1760,19 @@ inline void add_values(const Tokens *tokens, int tiles, const float *seen, const
   add_unpacked_values<queries>(block, count, weight, factor, sums.lane);
 }
 
+// The variants of these sums, for the kernels above them.
+struct Narrow {
+  template <int queries> using Queries = KeyQueries<queries>;
+  template <class... Arguments> static void products(Arguments &&...arguments) {
+    key_products(arguments...);
+  }
+  template <class... Arguments> static void add(Arguments &&...arguments) {
+    add_values(arguments...);
+  }
+};
+
+using Wide = Narrow; // records lie token by token: nothing to cut words from
+
 } // namespace key
 
 namespace value = key; // one format for both
@@ -1734,6 +1780,20 @@ namespace value = key; // one format for both
 // ---- Queries and outputs of one row and KV head ----
 
 constexpr int key_dim = key::head_dim, value_dim = value::head_dim;
+
+// Queries at once: 64 KiB of sums of values, and of products with level-1 codes of keys.
+constexpr int most_sums = 65536 / (value_dim * lanes * 4);
+constexpr int most_products = 65536 / (key_dim / 2 * (key::bits_l1 == 5 ? 32 : 16) * 4);
+constexpr int most_queries = most_sums < most_products ? most_sums : most_products;
+constexpr int queries_at_once = group < most_queries ? group : most_queries < 1 ? 1 : most_queries;
+
+// Calls body(number of queries as a constant, first query) until the group is done.
+template <class Body> inline void each_queries(Body &&body) {
+  for (int j = 0; j + queries_at_once <= group; j += queries_at_once)
+    body(std::integral_constant<int, queries_at_once>{}, j);
+  constexpr int rest = group % queries_at_once;
+  if constexpr (rest > 0) body(std::integral_constant<int, rest>{}, group - rest);
+}
 
 // Queries in the space of the packed keys, and what the mean adds to each product.
 template <int queries> struct Queries {
@@ -1797,6 +1857,29 @@ inline int check_scale(float scale, float softcap, int window) {
 
 size_t scores_workspace(const polarc_scores_params &) { return 0; }
 
+template <int queries, class Keys>
+void scores_of(const polarc_scores_params &p, const Sequence &sequence, const Sight &sight,
+               int64_t row, int64_t head, int first_query, float *out) {
+  Queries<queries> query;
+  load_queries(p.q, row, head, first_query, p.key, p.basis == POLARC_ORIGINAL, query);
+  const typename Keys::template Queries<queries> key_queries(query.q[0]);
+  for (int64_t first = sight.begin / tile_tokens * tile_tokens; first < sight.end;
+       first += tile_tokens) {
+    key::Tokens tokens;
+    locate(p.keys, sequence, head, first, sequence.length, key::nothing, tokens);
+    alignas(64) float s[queries][tile_tokens], mask[tile_tokens];
+    Keys::products(&tokens, 1, key_queries, s[0], tile_tokens, nothing_ahead);
+    const float *seen = seen_lanes(sequence, sight, first, 1, mask);
+    for (int j = 0; j < queries; j++) {
+      to_logits(s[j], tile_tokens, p.scale, p.scale * query.shift[j], p.softcap, seen);
+      for (int lane = 0; lane < tile_tokens; lane++) {
+        const int64_t token = first + token_of_lane(lane / lanes, lane % lanes);
+        if (token < sequence.length) out[j * p.scores_head_stride + token] = s[j][lane];
+      }
+    }
+  }
+}
+
 int scores(const polarc_scores_params &p) {
   const bool original = p.basis == POLARC_ORIGINAL;
   if (const int status = check_count("rows", p.rows)) return status;
@@ -1819,6 +1902,7 @@ int scores(const polarc_scores_params &p) {
   if (const int status = check_key_transform(p.key, original)) return status;
   if (const int status = check_optional("flags", p.flags, alignof(uint32_t))) return status;
 
+  const bool wide = wide_in_use();
   const bool all_heads = p.head_begin == 0 && p.head_end == 0;
   const int64_t head_end = all_heads ? p.kv_heads : p.head_end;
   for (int64_t row = 0; row < p.rows; row++) {
@@ -1833,24 +1917,11 @@ int scores(const polarc_scores_params &p) {
         for (int64_t token = 0; token < width; token++)
           out[j * p.scores_head_stride + token] = blank;
       if (!found) continue;
-      Queries<group> queries;
-      load_queries(p.q, row, head, 0, p.key, original, queries);
-      const key::KeyQueries<group> key_queries(queries.q[0]);
-      for (int64_t first = sight.begin / tile_tokens * tile_tokens; first < sight.end;
-           first += tile_tokens) {
-        key::Tokens tokens;
-        locate(p.keys, sequence, head, first, sequence.length, key::nothing, tokens);
-        alignas(32) float s[group][tile_tokens], mask[tile_tokens];
-        key::key_products(tokens, key_queries, s[0], tile_tokens);
-        const float *seen = seen_lanes(sequence, sight, first, 1, mask);
-        for (int j = 0; j < group; j++) {
-          to_logits(s[j], tile_tokens, p.scale, p.scale * queries.shift[j], p.softcap, seen);
-          for (int lane = 0; lane < tile_tokens; lane++) {
-            const int64_t token = first + token_of_lane(lane / lanes, lane % lanes);
-            if (token < sequence.length) out[j * p.scores_head_stride + token] = s[j][lane];
-          }
-        }
-      }
+      each_queries([&](auto queries, int first) {
+        const auto logits = wide ? scores_of<queries(), key::Wide>
+                                 : scores_of<queries(), key::Narrow>;
+        logits(p, sequence, sight, row, head, first, out + first * p.scores_head_stride);
+      });
     }
   }
   return POLARC_OK;
@@ -1858,21 +1929,9 @@ int scores(const polarc_scores_params &p) {
 
 // ---- Weighted sum of packed values ----
 
-// Queries whose sums are kept at once: 64 KiB of them.
-constexpr int most_queries = 65536 / (value_dim * lanes * 4);
-constexpr int queries_at_once = group < most_queries ? group : most_queries < 1 ? 1 : most_queries;
-
-// Calls body(number of queries as a constant, first query) until the group is done.
-template <class Body> inline void each_queries(Body &&body) {
-  for (int j = 0; j + queries_at_once <= group; j += queries_at_once)
-    body(std::integral_constant<int, queries_at_once>{}, j);
-  constexpr int rest = group % queries_at_once;
-  if constexpr (rest > 0) body(std::integral_constant<int, rest>{}, group - rest);
-}
-
 size_t weighted_sum_workspace(const polarc_weighted_sum_params &) { return 0; }
 
-template <int queries>
+template <int queries, class Values>
 void weighted_sum_of(const polarc_weighted_sum_params &p, const Sequence &sequence, int64_t row,
                      int64_t head, int first_query) {
   const int64_t q_head = head * group + first_query;
@@ -1886,12 +1945,9 @@ void weighted_sum_of(const polarc_weighted_sum_params &p, const Sequence &sequen
   Sight all;
   all.end = sequence.length;
   for (int64_t first = 0; first < sequence.length; first += value::superblock) {
-    const int64_t left = sequence.length - first;
-    const int tiles = left >= value::superblock
-                          ? value::tiles_at_once
-                          : static_cast<int>((left + tile_tokens - 1) / tile_tokens);
+    const int tiles = tiles_of<value::tiles_at_once>(first, sequence.length);
     value::Tokens tokens[value::tiles_at_once];
-    alignas(32) float weight[queries][value::superblock], mask[value::superblock];
+    alignas(64) float weight[queries][value::superblock], mask[value::superblock];
     for (int t = 0; t < tiles; t++)
       locate(p.values, sequence, head, first + t * tile_tokens, sequence.length, value::nothing,
              tokens[t]);
@@ -1905,7 +1961,7 @@ void weighted_sum_of(const polarc_weighted_sum_params &p, const Sequence &sequen
       }
     }
     const float *seen = seen_lanes(sequence, all, first, tiles, mask);
-    value::add_values<queries>(tokens, tiles, seen, weight[0], factor, sums);
+    Values::add(tokens, tiles, seen, weight[0], factor, sums, nothing_ahead);
   }
   for (int j = 0; j < queries; j++) {
     alignas(32) float out[value_dim];
@@ -1942,6 +1998,7 @@ int weighted_sum(const polarc_weighted_sum_params &p) {
   if (const int status = check_value_transform(p.value, p.basis == POLARC_ORIGINAL)) return status;
   if (const int status = check_optional("flags", p.flags, alignof(uint32_t))) return status;
 
+  const bool wide = wide_in_use();
   const bool all_heads = p.head_begin == 0 && p.head_end == 0;
   const int64_t head_end = all_heads ? p.kv_heads : p.head_end;
   for (int64_t row = 0; row < p.rows; row++) {
@@ -1951,7 +2008,9 @@ int weighted_sum(const polarc_weighted_sum_params &p) {
     for (int64_t head = p.head_begin; head < head_end; head++) {
       if (found)
         each_queries([&](auto queries, int first) {
-          weighted_sum_of<queries()>(p, sequence, row, head, first);
+          const auto sum = wide ? weighted_sum_of<queries(), value::Wide>
+                                : weighted_sum_of<queries(), value::Narrow>;
+          sum(p, sequence, row, head, first);
         });
       else
         for (int j = 0; j < group; j++) store_nan(p.out, row, head * group + j);
@@ -1962,7 +2021,8 @@ int weighted_sum(const polarc_weighted_sum_params &p) {
 
 // ---- Work units: (row, KV head, split) in that order, and the partial results of each ----
 
-constexpr int64_t chosen_split = 2048; // tokens, when the caller leaves the choice
+// Tokens of a split when the caller leaves the choice: enough splits for many threads, few starts.
+constexpr int64_t chosen_split(int64_t max_tokens) { return max_tokens < 16384 ? 2048 : 4096; }
 
 // A query's share of one split: weights relative to e^max.
 struct Partial {
@@ -1972,12 +2032,13 @@ struct Partial {
 };
 static_assert(sizeof(Partial) % 32 == 0, "an array of them stays aligned");
 
-template <class Params> inline int64_t split_length(const Params &p) {
-  return p.split_tokens > 0 ? p.split_tokens : chosen_split;
+template <class Params> inline int64_t split_length(const Params &p, int64_t max_tokens) {
+  return p.split_tokens > 0 ? p.split_tokens : chosen_split(max_tokens);
 }
 
 template <class Params> inline int64_t split_count(const Params &p, int64_t max_tokens) {
-  const int64_t count = (max_tokens + split_length(p) - 1) / split_length(p);
+  const int64_t length = split_length(p, max_tokens);
+  const int64_t count = (max_tokens + length - 1) / length;
   return count > 1 ? count : 1;
 }
 
@@ -2106,7 +2167,7 @@ int64_t attend_units(const polarc_attend_params &p) { return unit_count(p, p.ind
 
 // Tokens [begin, end) of one row and head, for `queries` of its queries. A superblock of scores is
 // made and turned to weights before its values are touched: one rescale of the sums for each.
-template <int queries>
+template <int queries, class Keys, class Values>
 void attend_tokens(const polarc_attend_params &p, const Sequence &sequence, const Sight &sight,
                    int64_t row, int64_t head, int first_query, int64_t begin, int64_t end,
                    Partial *partial) {
@@ -2115,29 +2176,40 @@ void attend_tokens(const polarc_attend_params &p, const Sequence &sequence, cons
   value::Sums<queries> sums = {};
   Queries<queries> query;
   load_queries(p.q, row, head, first_query, p.key, p.basis == POLARC_ORIGINAL, query);
-  const key::KeyQueries<queries> key_queries(query.q[0]);
-  for (int64_t first = begin / tile_tokens * tile_tokens; first < end; first += superblock) {
-    const int64_t left = end - first;
-    const int tiles = left >= superblock
-                          ? most_tiles
-                          : static_cast<int>((left + tile_tokens - 1) / tile_tokens);
+  const typename Keys::template Queries<queries> key_queries(query.q[0]);
+  key::Tokens keys[most_tiles];
+  const auto find_keys = [&](int64_t first) { // the number of tiles there
+    const int tiles = tiles_of<most_tiles>(first, end);
+    for (int t = 0; t < tiles; t++)
+      locate(p.keys, sequence, head, first + t * tile_tokens, sequence.length, key::nothing,
+             keys[t]);
+    return tiles;
+  };
+  int64_t first = begin / tile_tokens * tile_tokens;
+  for (int tiles = find_keys(first); tiles > 0; first += superblock) {
     value::Tokens values[most_tiles];
-    alignas(32) float s[queries][superblock], mask[superblock];
-    for (int t = 0; t < tiles; t++) {
-      const int64_t tile = first + t * tile_tokens;
-      locate(p.values, sequence, head, tile, sequence.length, value::nothing, values[t]);
-      prefetch<value::unit_tokens, value::unit_bytes>(values[t], 0, 1);
-      key::Tokens keys;
-      locate(p.keys, sequence, head, tile, sequence.length, key::nothing, keys);
-      key::key_products(keys, key_queries, s[0] + t * tile_tokens, superblock);
-    }
+    for (int t = 0; t < tiles; t++)
+      locate(p.values, sequence, head, first + t * tile_tokens, sequence.length, value::nothing,
+             values[t]);
+    // Values come nearer while their keys are worked on, and the next keys while the values are.
+    alignas(64) float s[queries][superblock], mask[superblock];
+    Keys::products(keys, tiles, key_queries, s[0], superblock,
+                   [&](int t, int step, int steps) __attribute__((always_inline)) {
+                     prefetch<value::unit_tokens, value::unit_bytes>(values[t], step, steps);
+                   });
     const float *seen = seen_lanes(sequence, sight, first, tiles, mask);
     float factor[queries];
     for (int j = 0; j < queries; j++) {
       to_logits(s[j], tiles * tile_tokens, p.scale, p.scale * query.shift[j], p.softcap, seen);
       factor[j] = softmax_step(s[j], tiles * tile_tokens, gathered[j]);
     }
-    value::add_values<queries>(values, tiles, seen, s[0], factor, sums);
+    const int next_tiles = find_keys(first + superblock);
+    Values::add(values, tiles, seen, s[0], factor, sums,
+                [&](int t, int step, int steps) __attribute__((always_inline)) {
+                  if (t < next_tiles)
+                    prefetch<key::unit_tokens, key::unit_bytes>(keys[t], step, steps);
+                });
+    tiles = next_tiles;
   }
   keep_partial<queries>(gathered, sums, partial);
 }
@@ -2155,7 +2227,8 @@ int attend(const polarc_attend_params &p) {
   if (const int status = check_value_transform(p.value, original)) return status;
 
   const int64_t pages = p.keys.pages < p.values.pages ? p.keys.pages : p.values.pages;
-  const int64_t length = split_length(p);
+  const int64_t length = split_length(p, max_tokens);
+  const bool wide = wide_in_use();
   const auto part = [&](int64_t row, int64_t head, int64_t split, Partial *partial) {
     Sequence sequence;
     if (!find_sequence(p.index, p.row_sequence ? p.row_sequence[row] : row, pages, p.flags,
@@ -2166,7 +2239,9 @@ int attend(const polarc_attend_params &p) {
     const int64_t begin = sight.begin > from ? sight.begin : from;
     const int64_t end = sight.end < to ? sight.end : to;
     each_queries([&](auto queries, int first) {
-      attend_tokens<queries()>(p, sequence, sight, row, head, first, begin, end, partial + first);
+      const auto tokens = wide ? attend_tokens<queries(), key::Wide, value::Wide>
+                               : attend_tokens<queries(), key::Narrow, value::Narrow>;
+      tokens(p, sequence, sight, row, head, first, begin, end, partial + first);
     });
   };
   run_units(p, max_tokens, part, [&](int64_t head, float *out) {
@@ -2333,8 +2408,8 @@ void attend_dense_tokens(const polarc_attend_dense_params &p, const Sequence &se
     if (count == 0) break;
     for (int i = 0; i < 8; i++) key_row[count + i] = key_row[count - 1]; // fills a last step
 
-    // In the order of reading: keys, values, the next keys. Behind the last token that is the address
-    // of nothing, which a prefetch may have.
+    // In the order of reading: keys, values, the next keys. Behind the last token that is the
+    // address of nothing, which a prefetch may have.
     const auto bring = [&](int i) __attribute__((always_inline)) {
       if (i < count)
         prefetch_row(key_row[i], key_row_bytes);
@@ -2430,7 +2505,7 @@ int attend_dense(const polarc_attend_dense_params &p) {
   if (p.positions || p.always_visible)
     if (const int status = check_count("positions_stride", p.positions_stride)) return status;
 
-  const int64_t length = split_length(p);
+  const int64_t length = split_length(p, p.max_tokens);
   const auto part = [&](int64_t row, int64_t head, int64_t split, Partial *partial) {
     const int64_t index = p.row_sequence ? p.row_sequence[row] : row;
     Sequence sequence;
@@ -2588,6 +2663,11 @@ int llama_d128_rows_avx2_merge(const polarc_merge_params *p, void *stream) {
   return run(p, stream, merge);
 }
 
+const char *llama_d128_rows_avx2_variant(const char *wanted) {
+  if (wanted) use_variant(wanted);
+  return wide_in_use() ? "avx512" : "avx2";
+}
+
 const char *llama_d128_rows_avx2_message(void) {
   return message_text;
 }
@@ -2628,6 +2708,7 @@ const polarc_kernels *llama_d128_rows_avx2_kernels(void) {
       llama_d128_rows_avx2_attend_dense_workspace,
       llama_d128_rows_avx2_attend_dense_units,
       llama_d128_rows_avx2_merge,
+      llama_d128_rows_avx2_variant,
       llama_d128_rows_avx2_message,
   };
   return &table;

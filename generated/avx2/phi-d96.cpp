@@ -14,7 +14,17 @@
 #include "phi-d96.h"
 
 #include <cpuid.h>
+
+// GCC 12 warns of its own header: _mm512_undefined_ps() is what it says.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
 
 #include <cmath>
 #include <cstdarg>
@@ -532,17 +542,28 @@ inline void locate(const polarc_pool &pool, const Sequence &sequence, int64_t he
   }
 }
 
-// Brings part `step` of `steps` of the units' bytes nearer. Inlined always, as all that prefetches:
-// compilers drop calls of a function that does nothing else.
+// Brings part `step` of `steps` of the units' bytes to the second-level cache: the first has too
+// few places for lines under way. Inlined always, as all that prefetches: compilers drop calls of
+// a function that does nothing else.
 template <int unit_tokens, int unit_bytes>
-inline __attribute__((always_inline)) void prefetch(const Source<unit_tokens> &source, int step, int steps) {
+inline __attribute__((always_inline)) void prefetch(const Source<unit_tokens> &source, int step,
+                                                    int steps) {
   constexpr int lines = (unit_bytes + 63) / 64;
   constexpr int all = unit_tokens == 1 ? tile_tokens * lines : lines;
   const int share = (all + steps - 1) / steps;
   for (int i = step * share; i < (step + 1) * share && i < all; i++) {
     const uint8_t *unit = source.unit[unit_tokens == 1 ? i / lines : 0];
-    _mm_prefetch(reinterpret_cast<const char *>(unit + i % lines * 64), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char *>(unit + i % lines * 64), _MM_HINT_T1);
   }
+}
+
+// For kernels that bring nothing nearer.
+inline void nothing_ahead(int, int, int) {}
+
+// Tiles from token `first` on, of tokens up to `end`: `most` at the most.
+template <int most> inline int tiles_of(int64_t first, int64_t end) {
+  const int64_t left = end > first ? (end - first + tile_tokens - 1) / tile_tokens : 0;
+  return left < most ? static_cast<int>(left) : most;
 }
 
 // ---- Softmax ----
@@ -661,6 +682,113 @@ inline const float *seen_lanes(const Sequence &sequence, const Sight &sight, int
   }
   return seen;
 }
+
+// ---- Sixteen tokens at a time, on CPUs with AVX-512 F, BW and VBMI ----
+//
+// scores, weighted_sum and attend over tiles have a second variant, chosen at run time. Its
+// registers look up sixteen or more entries whole, and its byte permutations cut the words of
+// sixteen tokens out of the planes of a tile. The order of lanes and the arithmetic are those of
+// AVX2. Build with -DPOLARC_NO_AVX512 to leave it out.
+
+#ifndef POLARC_NO_AVX512
+#define POLARC_WIDE 1
+#endif
+
+int narrow_wanted = 0; // the variant of AVX2 alone, whatever the CPU has
+
+bool wide_in_use() {
+#ifdef POLARC_WIDE
+  static const bool supported = __builtin_cpu_supports("avx512f") &&
+                                __builtin_cpu_supports("avx512bw") &&
+                                __builtin_cpu_supports("avx512vbmi");
+  return supported && !__atomic_load_n(&narrow_wanted, __ATOMIC_RELAXED);
+#else
+  return false;
+#endif
+}
+
+// Other names change nothing.
+void use_variant(const char *name) {
+  const bool narrow = strcmp(name, "avx2") == 0;
+  if (narrow || strcmp(name, "avx512") == 0)
+    __atomic_store_n(&narrow_wanted, narrow ? 1 : 0, __ATOMIC_RELAXED);
+}
+
+#ifdef POLARC_WIDE
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vbmi"))), \
+                             apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vbmi")
+#endif
+
+namespace avx512 {
+
+constexpr int lanes = 16;
+
+// As unroll() above, which may not call code of this part.
+template <class Body, int... index>
+inline __attribute__((always_inline)) void unroll_over(std::integer_sequence<int, index...>,
+                                                       Body &&body) {
+  (body(std::integral_constant<int, index>{}), ...);
+}
+template <int count, class Body> inline __attribute__((always_inline)) void unroll(Body &&body) {
+  unroll_over(std::make_integer_sequence<int, count>{}, body);
+}
+
+// Where the bytes of a field stand in as many planes: lane i of half h is lane 16 h + i of a tile.
+struct FieldBytes {
+  alignas(64) uint8_t word[2][64]; // fields of four bytes, half by half
+  alignas(64) uint8_t pair[64];    // fields of two, both halves
+  constexpr FieldBytes() : word(), pair() {
+    for (int i = 0; i < tile_tokens; i++) {
+      const int token = token_of_lane(i / 8, i % 8);
+      for (int byte = 0; byte < 4; byte++)
+        word[i / 16][i % 16 * 4 + byte] = static_cast<uint8_t>(byte * tile_tokens + token);
+      for (int byte = 0; byte < 2; byte++)
+        pair[i * 2 + byte] = static_cast<uint8_t>(byte * tile_tokens + token);
+    }
+  }
+};
+constexpr FieldBytes field_bytes;
+
+// table[index] in every lane, bits of the index above the table's left alone; tables of fewer than
+// sixteen entries are repeated to sixteen, those of AVX2 to eight.
+template <int entries> inline __m512 lookup(const float *table, __m512i index) {
+  if constexpr (entries == 1) return _mm512_set1_ps(*table);
+  if constexpr (entries <= 4)
+    return _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(table)), index);
+  if constexpr (entries == 8) {
+    const __m256d eight = _mm256_castps_pd(_mm256_loadu_ps(table));
+    return _mm512_permutexvar_ps(index, _mm512_castpd_ps(_mm512_broadcast_f64x4(eight)));
+  }
+  const __m512 first = _mm512_loadu_ps(table);
+  if constexpr (entries == 16) return _mm512_permutexvar_ps(index, first);
+  const __m512 low = _mm512_permutex2var_ps(first, index, _mm512_loadu_ps(table + 16));
+  if constexpr (entries == 32) return low;
+  const __m512 high =
+      _mm512_permutex2var_ps(_mm512_loadu_ps(table + 32), index, _mm512_loadu_ps(table + 48));
+  return _mm512_mask_mov_ps(low, _mm512_test_epi32_mask(index, _mm512_set1_epi32(32)), high);
+}
+
+// Eight lanes stand for a sum between superblocks.
+inline __m512 from_eight(const float *sum) {
+  return _mm512_zextps256_ps512(_mm256_load_ps(sum));
+}
+inline void to_eight(float *sum, __m512 x) {
+  const __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(x), 1);
+  _mm256_store_ps(sum, _mm256_add_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high)));
+}
+
+} // namespace avx512
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
 
 namespace key {
 
@@ -1762,16 +1890,21 @@ template <int queries> struct KeyQueries {
   });
 }
 
-// out [queries][stride]: products with 32 tokens, in lane order.
-template <int queries>
-inline void key_products(const Tokens &tokens, const KeyQueries<queries> &query, float *out,
-                         int stride) {
-  Unpacked<1> tile;
-  unpack(tokens, tile.window[0], tile.radius[0], tile_tokens);
-  if constexpr (queries == 1)
-    key_products_of_one(tokens, tile, query, out);
-  else
-    key_products_of_many<queries>(tile, query.q, out, stride);
+// out [queries][stride]: products with `tiles` tiles, in lane order. Calls ahead(tile, step, steps)
+// at even distances, for what should come nearer meanwhile.
+template <int queries, class Ahead>
+inline void key_products(const Tokens *tokens, int tiles, const KeyQueries<queries> &query,
+                         float *out, int stride, Ahead &&ahead) {
+  for (int t = 0; t < tiles; t++) {
+    ahead(t, 0, 1);
+    float *products = out + t * tile_tokens;
+    Unpacked<1> tile;
+    unpack(tokens[t], tile.window[0], tile.radius[0], tile_tokens);
+    if constexpr (queries == 1)
+      key_products_of_one(tokens[t], tile, query, products);
+    else
+      key_products_of_many<queries>(tile, query.q, products, stride);
+  }
 }
 
 // ---- Values: weighted sums of up to tiles_at_once tiles ----
@@ -1889,13 +2022,15 @@ inline void add_unpacked_values(const Unpacked<tiles_at_once> &block, int count,
 }
 
 // sums <- factor * sums + weights * values. weight [queries][superblock] in lane order; `seen`
-// null or the lanes whose values count: others may hold anything.
-template <int queries>
+// null or the lanes whose values count: others may hold anything. ahead(tile, step, steps) as for
+// keys.
+template <int queries, class Ahead>
 inline void add_values(const Tokens *tokens, int tiles, const float *seen, const float *weight,
-                       const float *factor, Sums<queries> &sums) {
+                       const float *factor, Sums<queries> &sums, Ahead &&ahead) {
   Unpacked<tiles_at_once> block;
   const int count = tiles * tile_tokens;
   for (int t = 0; t < tiles; t++) {
+    ahead(t, 0, 1);
     const int first = t * tile_tokens;
     unpack(tokens[t], &block.window[0][first], &block.radius[0][first], superblock);
   }
@@ -1910,6 +2045,478 @@ inline void add_values(const Tokens *tokens, int tiles, const float *seen, const
   add_unpacked_values<queries>(block, count, weight, factor, sums.lane);
 }
 
+// The variants of these sums, for the kernels above them.
+struct Narrow {
+  template <int queries> using Queries = KeyQueries<queries>;
+  template <class... Arguments> static void products(Arguments &&...arguments) {
+    key_products(arguments...);
+  }
+  template <class... Arguments> static void add(Arguments &&...arguments) {
+    add_values(arguments...);
+  }
+};
+
+// ---- The same for sixteen tokens at a time ----
+
+#ifdef POLARC_WIDE
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vbmi"))), \
+                             apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vbmi")
+#endif
+
+namespace wide {
+
+using avx512::lanes;
+
+// A unit's codes stand in words of 32 bits that begin so many bits behind its first code of level 1
+// (the first pair_words), or behind its first code above.
+constexpr int words = 2, pair_words = 1;
+constexpr uint16_t word_offset[] = {0, 0};
+
+// Bit i % 32 of word i / 32 for the nodes of a unit.
+[[maybe_unused]] constexpr uint16_t place_l1[] = {0, 4, 8, 12, 16, 20, 24, 28};
+[[maybe_unused]] constexpr uint16_t place_l2[] = {32, 36, 40, 44};
+[[maybe_unused]] constexpr uint16_t place_l3[] = {34, 42};
+[[maybe_unused]] constexpr uint16_t place_l4[] = {38};
+constexpr const uint16_t *place[] = {
+    nullptr, place_l1, place_l2, place_l3, place_l4,
+};
+
+// Level 1 with signs, by the whole code.
+alignas(64) constexpr float signed_cos_l1[] = {
+    0.98078525f, -0.98078525f, 0.8314696f, -0.8314696f, 0.55557024f, -0.55557024f, 0.19509032f,
+    -0.19509032f, 0.98078525f, -0.98078525f, 0.8314696f, -0.8314696f, 0.55557024f, -0.55557024f,
+    0.19509032f, -0.19509032f,
+};
+alignas(64) constexpr float signed_sin_l1[] = {
+    0.19509032f, 0.19509032f, 0.55557024f, 0.55557024f, 0.8314696f, 0.8314696f, 0.98078525f,
+    0.98078525f, -0.19509032f, -0.19509032f, -0.55557024f, -0.55557024f, -0.8314696f, -0.8314696f,
+    -0.98078525f, -0.98078525f,
+};
+constexpr int signed_entries = 1 << bits_l1 < 16 ? 16 : 1 << bits_l1;
+
+// Levels 2 and 3 together: the factors of the four pairs below a level-3 node, the first two by the
+// code of its left child and its own, the others by its own and that of its right child.
+constexpr int joint_entries = 16 < 16 ? 16 : 16;
+alignas(64) constexpr float joint_pair0[] = {
+    0.8671891f, 0.7335865f, 0.5393538f, 0.27755135f, 0.74391735f, 0.6293065f, 0.46268415f,
+    0.23809718f, 0.5946998f, 0.5030779f, 0.36987734f, 0.19033879f, 0.3937816f, 0.33311403f,
+    0.244915f, 0.1260332f,
+};
+alignas(64) constexpr float joint_pair1[] = {
+    0.27755135f, 0.5393538f, 0.7335865f, 0.8671891f, 0.23809718f, 0.46268415f, 0.6293065f,
+    0.74391735f, 0.19033879f, 0.36987734f, 0.5030779f, 0.5946998f, 0.1260332f, 0.244915f,
+    0.33311403f, 0.3937816f,
+};
+alignas(64) constexpr float joint_pair2[] = {
+    0.3937816f, 0.5946998f, 0.74391735f, 0.8671891f, 0.33311403f, 0.5030779f, 0.6293065f,
+    0.7335865f, 0.244915f, 0.36987734f, 0.46268415f, 0.5393538f, 0.1260332f, 0.19033879f,
+    0.23809718f, 0.27755135f,
+};
+alignas(64) constexpr float joint_pair3[] = {
+    0.1260332f, 0.19033879f, 0.23809718f, 0.27755135f, 0.244915f, 0.36987734f, 0.46268415f,
+    0.5393538f, 0.33311403f, 0.5030779f, 0.6293065f, 0.7335865f, 0.3937816f, 0.5946998f,
+    0.74391735f, 0.8671891f,
+};
+constexpr const float *joint_pairs[] = {joint_pair0, joint_pair1, joint_pair2, joint_pair3};
+
+// Where the words of a unit begin in the record: a byte, and the bits before them in it.
+struct UnitPlace {
+  int byte[words];
+  __m512i shift[words];
+
+  explicit UnitPlace(int unit) {
+    constexpr int bytes = (record_bits + 7) / 8;
+    for (int i = 0; i < words; i++) {
+      const int first =
+          i < pair_words ? code_bit[1][unit * unit_pairs] : code_bit[2][unit * unit_pairs / 2];
+      const int bit = first + word_offset[i];
+      byte[i] = bit / 8 < bytes - 4 ? bit / 8 : bytes - 4; // four bytes of the record
+      shift[i] = _mm512_set1_epi32(bit - byte[i] * 8);
+    }
+  }
+};
+
+// The words of a unit for the sixteen tokens of half a tile.
+struct Words {
+  __m512i word[words];
+
+  inline __attribute__((always_inline)) explicit Words(const __m512i *kept) {
+    for (int i = 0; i < words; i++) word[i] = kept[i];
+  }
+
+  inline __attribute__((always_inline)) Words(const Tokens &tokens, const UnitPlace &place,
+                                              int half) {
+    const __m512i bytes = _mm512_load_si512(avx512::field_bytes.word[half]);
+    for (int i = 0; i < words; i++) {
+      __m512i low, high; // two planes each
+      if (place.byte[i] + 4 > whole_bytes) {
+        const __m256i a = plane(tokens, place.byte[i]), b = plane(tokens, place.byte[i] + 1);
+        const __m256i c = plane(tokens, place.byte[i] + 2), d = plane(tokens, place.byte[i] + 3);
+        low = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+        high = _mm512_inserti64x4(_mm512_castsi256_si512(c), d, 1);
+      } else
+      {
+        const uint8_t *planes = tokens.unit[0] + place.byte[i] * tile_tokens;
+        low = _mm512_loadu_si512(planes);
+        high = _mm512_loadu_si512(planes + 64);
+      }
+      word[i] = _mm512_permutex2var_epi8(low, bytes, high);
+      if (i >= pair_words) word[i] = _mm512_srlv_epi32(word[i], place.shift[i]);
+    }
+  }
+
+  // The code that begins at a place; bits above it may be anything.
+  inline __attribute__((always_inline)) __m512i code(int at) const {
+    return _mm512_srli_epi32(word[at / 32], at % 32);
+  }
+};
+
+// Both halves of a tile.
+struct Halves {
+  Words half[2];
+  inline __attribute__((always_inline)) explicit Halves(const __m512i (*kept)[words])
+      : half{Words(kept[0]), Words(kept[1])} {}
+  inline __attribute__((always_inline)) Halves(const Tokens &tokens, const UnitPlace &place)
+      : half{Words(tokens, place, 0), Words(tokens, place, 1)} {}
+};
+
+// The words of a unit for one walk over tiles: those of the next tile are cut while these are
+// worked on, as the permutations that cut them take longer than a processor looks ahead.
+struct WordsAhead {
+  const Tokens *tokens;
+  int tiles;
+  const UnitPlace place;
+  Halves next;
+
+  inline __attribute__((always_inline)) WordsAhead(const Tokens *first, int count, int unit)
+      : tokens(first), tiles(count), place(unit), next(*first, place) {}
+
+  // Of tiles 0, 1, ... in this order.
+  inline __attribute__((always_inline)) Halves take(int t) {
+    const Halves now = next;
+    next = Halves(tokens[t + 1 < tiles ? t + 1 : t], place);
+    return now;
+  }
+};
+
+// The same for several walks: cut once.
+struct WordsKept {
+  __m512i word[tiles_at_once][2][words];
+
+  void cut(const Tokens *tokens, int tiles, int unit) {
+    const UnitPlace place(unit);
+    for (int t = 0; t < tiles; t++) {
+      const Halves halves(tokens[t], place);
+      memcpy(word[t], &halves, sizeof halves);
+    }
+  }
+
+  inline __attribute__((always_inline)) Halves take(int t) const { return Halves(word[t]); }
+};
+
+template <int level, int node>
+inline __attribute__((always_inline)) __m512 cosine(const Words &words) {
+  return avx512::lookup<entries[level]>(cosines[level], words.code(place[level][node]));
+}
+template <int level, int node>
+inline __attribute__((always_inline)) __m512 sine(const Words &words) {
+  return avx512::lookup<entries[level]>(sines[level], words.code(place[level][node]));
+}
+
+struct Direction {
+  __m512 x, y;
+};
+
+// Signed cosine and sine of a pair of the unit.
+inline __attribute__((always_inline)) Direction direction(const Words &words, int pair) {
+  const __m512i code = words.code(place_l1[pair]);
+  return {avx512::lookup<signed_entries>(signed_cos_l1, code),
+          avx512::lookup<signed_entries>(signed_sin_l1, code)};
+}
+
+// The factor of pair i of four below a level-3 node.
+template <int node>
+inline __attribute__((always_inline)) __m512 joint_factor(const Words &words, int i) {
+  const int at = i < 2 ? place_l2[2 * node] : place_l3[node];
+  return avx512::lookup<joint_entries>(joint_pairs[i], words.code(at));
+}
+
+// The radius of a node spreads to the pairs from `first` on below it, `count` of them: `leaf(pair,
+// radius)`. Nodes and pairs count within the unit.
+template <int level, int node, int first, int count, class Leaf>
+inline __attribute__((always_inline)) void spread(const Words &words, __m512 radius, Leaf &&leaf) {
+  constexpr int span = 1 << (level - 1), begin = node * span;
+  if constexpr (begin + span > first && begin < first + count) {
+    if constexpr (level == 1) {
+      leaf(node, radius);
+    } else if constexpr (level == 3) {
+      avx512::unroll<4>([&](auto i) __attribute__((always_inline)) {
+        if constexpr (begin + i() >= first && begin + i() < first + count)
+          leaf(begin + i(), _mm512_mul_ps(radius, joint_factor<node>(words, i())));
+      });
+    } else {
+      spread<level - 1, 2 * node, first, count>(
+          words, _mm512_mul_ps(radius, cosine<level, node>(words)), leaf);
+      spread<level - 1, 2 * node + 1, first, count>(
+          words, _mm512_mul_ps(radius, sine<level, node>(words)), leaf);
+    }
+  }
+}
+
+// The inner product below a node, from products of its pairs.
+template <int level, int node, class Pair>
+inline __attribute__((always_inline)) __m512 gather_products(const Words &words, Pair &&pair) {
+  if constexpr (level == 1) {
+    return pair(node);
+  } else if constexpr (level == 3) {
+    __m512 sum = _mm512_mul_ps(joint_factor<node>(words, 0), pair(4 * node));
+    avx512::unroll<3>([&](auto i) __attribute__((always_inline)) {
+      sum = _mm512_fmadd_ps(joint_factor<node>(words, i() + 1), pair(4 * node + i() + 1), sum);
+    });
+    return sum;
+  } else {
+    const __m512 left = gather_products<level - 1, 2 * node>(words, pair);
+    const __m512 right = gather_products<level - 1, 2 * node + 1>(words, pair);
+    return _mm512_fmadd_ps(cosine<level, node>(words), left,
+                           _mm512_mul_ps(sine<level, node>(words), right));
+  }
+}
+
+// The radii of units of up to tiles_at_once tiles.
+struct Radii {
+  const Tokens *tokens;
+
+  Radii(const Tokens *first, int) : tokens(first) {}
+
+  inline __attribute__((always_inline)) void load(int unit, int t, __m512 *half) const {
+    const uint8_t *planes = tokens[t].unit[0] + radius_byte[unit] * tile_tokens;
+    const __m512i low = _mm512_loadu_si512(planes);
+    const __m512i both =
+        _mm512_permutexvar_epi8(_mm512_load_si512(avx512::field_bytes.pair), low);
+    const __m256i part[2] = {_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1)};
+    for (int h = 0; h < 2; h++) half[h] = _mm512_cvtph_ps(part[h]);
+  }
+};
+
+// ---- Keys ----
+
+// What queries bring to every tile: their products with every level-1 code of every pair.
+template <int queries> struct KeyQueries {
+  const float *q; // [queries][head_dim]
+  alignas(64) float product[queries][nodes_l1][signed_entries];
+
+  explicit KeyQueries(const float *queries_of) : q(queries_of) {
+    for (int j = 0; j < queries; j++) {
+      for (int pair = 0; pair < nodes_l1; pair++) {
+        const __m512 x = _mm512_set1_ps(q[j * head_dim + 2 * pair]);
+        const __m512 y = _mm512_set1_ps(q[j * head_dim + 2 * pair + 1]);
+        for (int i = 0; i < signed_entries; i += lanes) {
+          const __m512 part = _mm512_mul_ps(y, _mm512_load_ps(signed_sin_l1 + i));
+          _mm512_store_ps(&product[j][pair][i],
+                          _mm512_fmadd_ps(x, _mm512_load_ps(signed_cos_l1 + i), part));
+        }
+      }
+    }
+  }
+
+  // The product of query j with a pair of the unit that begins at pair `first`.
+  inline __attribute__((always_inline)) __m512 pair(const Words &words, int first, int j,
+                                                    int k) const {
+    return avx512::lookup<signed_entries>(product[j][first + k], words.code(place_l1[k]));
+  }
+};
+
+// Products with up to tiles_at_once tiles.
+template <int queries, class Ahead>
+inline void block_products(const Tokens *tokens, int tiles, const KeyQueries<queries> &query,
+                           float *out, int stride, Ahead &&ahead) {
+  const Radii radii(tokens, tiles);
+  for (int j = 0; j < queries; j++)
+    for (int v = 0; v < tiles * tile_tokens; v += lanes)
+      _mm512_storeu_ps(out + j * stride + v, _mm512_setzero_ps());
+  for (int unit = 0; unit < units; unit++) {
+    const int first = unit * unit_pairs;
+    WordsAhead stream(tokens, tiles, unit);
+    for (int t = 0; t < tiles; t++) {
+      ahead(t, unit, units);
+      const Halves tile = stream.take(t);
+      __m512 radius[2];
+      radii.load(unit, t, radius);
+      for (int half = 0; half < 2; half++) {
+        const int v = t * tile_tokens + half * lanes;
+        const Words &words = tile.half[half];
+        if constexpr (queries == 1) {
+          // Up the tree, so that factors meet products of pairs.
+          const __m512 product = gather_products<unit_level, 0>(
+              words, [&](int k) __attribute__((always_inline)) {
+                return query.pair(words, first, 0, k);
+              });
+          const __m512 sum = _mm512_loadu_ps(out + v);
+          _mm512_storeu_ps(out + v, _mm512_fmadd_ps(product, radius[half], sum));
+        } else {
+          // Down the tree once for all queries.
+          __m512 r[unit_pairs];
+          spread<unit_level, 0, 0, unit_pairs>(
+              words, radius[half],
+              [&](int k, __m512 x) __attribute__((always_inline)) { r[k] = x; });
+          for (int j = 0; j < queries; j++) {
+            __m512 sum = _mm512_loadu_ps(out + j * stride + v);
+            for (int k = 0; k < unit_pairs; k++)
+              sum = _mm512_fmadd_ps(query.pair(words, first, j, k), r[k], sum);
+            _mm512_storeu_ps(out + j * stride + v, sum);
+          }
+        }
+      }
+    }
+  }
+}
+
+// out [queries][stride]: products with `tiles` tiles, in lane order. Calls ahead(tile, step, steps)
+// at even distances, for what should come nearer meanwhile.
+template <int queries, class Ahead>
+void key_products(const Tokens *tokens, int tiles, const KeyQueries<queries> &query, float *out,
+                  int stride, Ahead &&ahead) {
+  for (int first = 0; first < tiles; first += tiles_at_once) {
+    const int left = tiles - first;
+    block_products(tokens + first, left < tiles_at_once ? left : tiles_at_once, query,
+                   out + first * tile_tokens, stride,
+                   [&](int t, int step, int steps) __attribute__((always_inline)) {
+                     ahead(first + t, step, steps);
+                   });
+  }
+}
+
+// ---- Values ----
+
+// One unit of the tiles of a superblock, and what it is weighted with from the first query on.
+struct Unit {
+  const Tokens *tokens;
+  int tiles, unit; // number of the unit
+  const float *radius, *weight, *factor;
+};
+
+// Adds `pairs` pairs from pair `first` of a unit on: their sums stay in registers over the tiles.
+template <int queries, int pairs, int first, class Stream, class Ahead>
+inline void add_pairs(const Unit &unit, Stream &stream, float (*sums)[head_dim][8],
+                      Ahead &&ahead) {
+  constexpr int steps = unit_pairs / pairs;
+  const int at = 2 * (unit.unit * unit_pairs + first);
+  __m512 sum[queries][2 * pairs];
+  for (int j = 0; j < queries; j++)
+    for (int i = 0; i < 2 * pairs; i++)
+      sum[j][i] =
+          _mm512_mul_ps(_mm512_set1_ps(unit.factor[j]), avx512::from_eight(sums[j][at + i]));
+  for (int t = 0; t < unit.tiles; t++) {
+    ahead(t, unit.unit * steps + first / pairs, units * steps);
+    const Halves tile = stream.take(t);
+    for (int half = 0; half < 2; half++) {
+      const int v = t * tile_tokens + half * lanes;
+      const Words &words = tile.half[half];
+      spread<unit_level, 0, first, pairs>(
+          words, _mm512_load_ps(unit.radius + v),
+          [&](int pair, __m512 r) __attribute__((always_inline)) {
+            const Direction d = direction(words, pair);
+            const int i = 2 * (pair - first);
+            if constexpr (queries == 1) {
+              sum[0][i] = _mm512_fmadd_ps(r, d.x, sum[0][i]);
+              sum[0][i + 1] = _mm512_fmadd_ps(r, d.y, sum[0][i + 1]);
+            } else {
+              const __m512 x = _mm512_mul_ps(r, d.x), y = _mm512_mul_ps(r, d.y);
+              for (int j = 0; j < queries; j++) {
+                const __m512 w = _mm512_loadu_ps(unit.weight + j * superblock + v);
+                sum[j][i] = _mm512_fmadd_ps(x, w, sum[j][i]);
+                sum[j][i + 1] = _mm512_fmadd_ps(y, w, sum[j][i + 1]);
+              }
+            }
+          });
+    }
+  }
+  for (int j = 0; j < queries; j++)
+    for (int i = 0; i < 2 * pairs; i++) avx512::to_eight(sums[j][at + i], sum[j][i]);
+}
+
+// As many pairs at a time as leave sixteen sums in registers.
+template <int queries>
+constexpr int most_pairs = queries == 1 ? 8 : queries == 2 ? 4 : queries <= 4 ? 2 : 1;
+template <int queries>
+constexpr int pairs_at_once = most_pairs<queries> < unit_pairs ? most_pairs<queries> : unit_pairs;
+
+// All pairs of a unit.
+template <int queries, int first, class Stream, class Ahead>
+inline void add_unit(const Unit &unit, Stream &stream, float (*sums)[head_dim][8],
+                     Ahead &&ahead) {
+  constexpr int pairs = pairs_at_once<queries>;
+  add_pairs<queries, pairs, first>(unit, stream, sums, ahead);
+  if constexpr (first + pairs < unit_pairs)
+    add_unit<queries, first + pairs>(unit, stream, sums, ahead);
+}
+
+// sums <- factor * sums + weights * values, as above; ahead(tile, step, steps) as for keys.
+template <int queries, class Ahead>
+void add_values(const Tokens *tokens, int tiles, const float *seen, const float *weight,
+                const float *factor, Sums<queries> &sums, Ahead &&ahead) {
+  const Radii radii(tokens, tiles);
+  const auto nothing_more = [](int, int, int) {};
+  constexpr int at_once = queries < 8 ? queries : 8, rest = queries % at_once;
+  alignas(64) float radius[superblock];
+  for (int unit = 0; unit < units; unit++) {
+    for (int t = 0; t < tiles; t++) {
+      __m512 r[2];
+      radii.load(unit, t, r);
+      for (int half = 0; half < 2; half++) {
+        const int v = t * tile_tokens + half * lanes;
+        if (seen) // lanes that are not may hold anything
+          r[half] = _mm512_castsi512_ps(
+              _mm512_and_si512(_mm512_loadu_si512(seen + v), _mm512_castps_si512(r[half])));
+        // A single query's weight goes in at the top of the tree.
+        if constexpr (queries == 1) r[half] = _mm512_mul_ps(r[half], _mm512_loadu_ps(weight + v));
+        _mm512_store_ps(radius + v, r[half]);
+      }
+    }
+    const auto from = [&](int j) {
+      return Unit{tokens, tiles, unit, radius, weight + j * superblock, factor + j};
+    };
+    if constexpr (queries == at_once && pairs_at_once<queries> == unit_pairs) {
+      WordsAhead stream(tokens, tiles, unit);
+      add_unit<queries, 0>(from(0), stream, sums.lane, ahead);
+    } else {
+      WordsKept stream;
+      stream.cut(tokens, tiles, unit);
+      add_unit<at_once, 0>(from(0), stream, sums.lane, ahead);
+      for (int j = at_once; j + at_once <= queries; j += at_once)
+        add_unit<at_once, 0>(from(j), stream, sums.lane + j, nothing_more);
+      if constexpr (rest > 0)
+        add_unit<rest, 0>(from(queries - rest), stream, sums.lane + queries - rest, nothing_more);
+    }
+  }
+}
+
+} // namespace wide
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+#ifdef POLARC_WIDE
+struct Wide {
+  template <int queries> using Queries = wide::KeyQueries<queries>;
+  template <class... Arguments> static void products(Arguments &&...arguments) {
+    wide::key_products(arguments...);
+  }
+  template <class... Arguments> static void add(Arguments &&...arguments) {
+    wide::add_values(arguments...);
+  }
+};
+#else
+using Wide = Narrow;
+#endif
+
 } // namespace key
 
 namespace value = key; // one format for both
@@ -1917,6 +2524,20 @@ namespace value = key; // one format for both
 // ---- Queries and outputs of one row and KV head ----
 
 constexpr int key_dim = key::head_dim, value_dim = value::head_dim;
+
+// Queries at once: 64 KiB of sums of values, and of products with level-1 codes of keys.
+constexpr int most_sums = 65536 / (value_dim * lanes * 4);
+constexpr int most_products = 65536 / (key_dim / 2 * (key::bits_l1 == 5 ? 32 : 16) * 4);
+constexpr int most_queries = most_sums < most_products ? most_sums : most_products;
+constexpr int queries_at_once = group < most_queries ? group : most_queries < 1 ? 1 : most_queries;
+
+// Calls body(number of queries as a constant, first query) until the group is done.
+template <class Body> inline void each_queries(Body &&body) {
+  for (int j = 0; j + queries_at_once <= group; j += queries_at_once)
+    body(std::integral_constant<int, queries_at_once>{}, j);
+  constexpr int rest = group % queries_at_once;
+  if constexpr (rest > 0) body(std::integral_constant<int, rest>{}, group - rest);
+}
 
 // Queries in the space of the packed keys, and what the mean adds to each product.
 template <int queries> struct Queries {
@@ -1980,6 +2601,29 @@ inline int check_scale(float scale, float softcap, int window) {
 
 size_t scores_workspace(const polarc_scores_params &) { return 0; }
 
+template <int queries, class Keys>
+void scores_of(const polarc_scores_params &p, const Sequence &sequence, const Sight &sight,
+               int64_t row, int64_t head, int first_query, float *out) {
+  Queries<queries> query;
+  load_queries(p.q, row, head, first_query, p.key, p.basis == POLARC_ORIGINAL, query);
+  const typename Keys::template Queries<queries> key_queries(query.q[0]);
+  for (int64_t first = sight.begin / tile_tokens * tile_tokens; first < sight.end;
+       first += tile_tokens) {
+    key::Tokens tokens;
+    locate(p.keys, sequence, head, first, sequence.length, key::nothing, tokens);
+    alignas(64) float s[queries][tile_tokens], mask[tile_tokens];
+    Keys::products(&tokens, 1, key_queries, s[0], tile_tokens, nothing_ahead);
+    const float *seen = seen_lanes(sequence, sight, first, 1, mask);
+    for (int j = 0; j < queries; j++) {
+      to_logits(s[j], tile_tokens, p.scale, p.scale * query.shift[j], p.softcap, seen);
+      for (int lane = 0; lane < tile_tokens; lane++) {
+        const int64_t token = first + token_of_lane(lane / lanes, lane % lanes);
+        if (token < sequence.length) out[j * p.scores_head_stride + token] = s[j][lane];
+      }
+    }
+  }
+}
+
 int scores(const polarc_scores_params &p) {
   const bool original = p.basis == POLARC_ORIGINAL;
   if (const int status = check_count("rows", p.rows)) return status;
@@ -2002,6 +2646,7 @@ int scores(const polarc_scores_params &p) {
   if (const int status = check_key_transform(p.key, original)) return status;
   if (const int status = check_optional("flags", p.flags, alignof(uint32_t))) return status;
 
+  const bool wide = wide_in_use();
   const bool all_heads = p.head_begin == 0 && p.head_end == 0;
   const int64_t head_end = all_heads ? p.kv_heads : p.head_end;
   for (int64_t row = 0; row < p.rows; row++) {
@@ -2016,24 +2661,11 @@ int scores(const polarc_scores_params &p) {
         for (int64_t token = 0; token < width; token++)
           out[j * p.scores_head_stride + token] = blank;
       if (!found) continue;
-      Queries<group> queries;
-      load_queries(p.q, row, head, 0, p.key, original, queries);
-      const key::KeyQueries<group> key_queries(queries.q[0]);
-      for (int64_t first = sight.begin / tile_tokens * tile_tokens; first < sight.end;
-           first += tile_tokens) {
-        key::Tokens tokens;
-        locate(p.keys, sequence, head, first, sequence.length, key::nothing, tokens);
-        alignas(32) float s[group][tile_tokens], mask[tile_tokens];
-        key::key_products(tokens, key_queries, s[0], tile_tokens);
-        const float *seen = seen_lanes(sequence, sight, first, 1, mask);
-        for (int j = 0; j < group; j++) {
-          to_logits(s[j], tile_tokens, p.scale, p.scale * queries.shift[j], p.softcap, seen);
-          for (int lane = 0; lane < tile_tokens; lane++) {
-            const int64_t token = first + token_of_lane(lane / lanes, lane % lanes);
-            if (token < sequence.length) out[j * p.scores_head_stride + token] = s[j][lane];
-          }
-        }
-      }
+      each_queries([&](auto queries, int first) {
+        const auto logits = wide ? scores_of<queries(), key::Wide>
+                                 : scores_of<queries(), key::Narrow>;
+        logits(p, sequence, sight, row, head, first, out + first * p.scores_head_stride);
+      });
     }
   }
   return POLARC_OK;
@@ -2041,21 +2673,9 @@ int scores(const polarc_scores_params &p) {
 
 // ---- Weighted sum of packed values ----
 
-// Queries whose sums are kept at once: 64 KiB of them.
-constexpr int most_queries = 65536 / (value_dim * lanes * 4);
-constexpr int queries_at_once = group < most_queries ? group : most_queries < 1 ? 1 : most_queries;
-
-// Calls body(number of queries as a constant, first query) until the group is done.
-template <class Body> inline void each_queries(Body &&body) {
-  for (int j = 0; j + queries_at_once <= group; j += queries_at_once)
-    body(std::integral_constant<int, queries_at_once>{}, j);
-  constexpr int rest = group % queries_at_once;
-  if constexpr (rest > 0) body(std::integral_constant<int, rest>{}, group - rest);
-}
-
 size_t weighted_sum_workspace(const polarc_weighted_sum_params &) { return 0; }
 
-template <int queries>
+template <int queries, class Values>
 void weighted_sum_of(const polarc_weighted_sum_params &p, const Sequence &sequence, int64_t row,
                      int64_t head, int first_query) {
   const int64_t q_head = head * group + first_query;
@@ -2069,12 +2689,9 @@ void weighted_sum_of(const polarc_weighted_sum_params &p, const Sequence &sequen
   Sight all;
   all.end = sequence.length;
   for (int64_t first = 0; first < sequence.length; first += value::superblock) {
-    const int64_t left = sequence.length - first;
-    const int tiles = left >= value::superblock
-                          ? value::tiles_at_once
-                          : static_cast<int>((left + tile_tokens - 1) / tile_tokens);
+    const int tiles = tiles_of<value::tiles_at_once>(first, sequence.length);
     value::Tokens tokens[value::tiles_at_once];
-    alignas(32) float weight[queries][value::superblock], mask[value::superblock];
+    alignas(64) float weight[queries][value::superblock], mask[value::superblock];
     for (int t = 0; t < tiles; t++)
       locate(p.values, sequence, head, first + t * tile_tokens, sequence.length, value::nothing,
              tokens[t]);
@@ -2088,7 +2705,7 @@ void weighted_sum_of(const polarc_weighted_sum_params &p, const Sequence &sequen
       }
     }
     const float *seen = seen_lanes(sequence, all, first, tiles, mask);
-    value::add_values<queries>(tokens, tiles, seen, weight[0], factor, sums);
+    Values::add(tokens, tiles, seen, weight[0], factor, sums, nothing_ahead);
   }
   for (int j = 0; j < queries; j++) {
     alignas(32) float out[value_dim];
@@ -2125,6 +2742,7 @@ int weighted_sum(const polarc_weighted_sum_params &p) {
   if (const int status = check_value_transform(p.value, p.basis == POLARC_ORIGINAL)) return status;
   if (const int status = check_optional("flags", p.flags, alignof(uint32_t))) return status;
 
+  const bool wide = wide_in_use();
   const bool all_heads = p.head_begin == 0 && p.head_end == 0;
   const int64_t head_end = all_heads ? p.kv_heads : p.head_end;
   for (int64_t row = 0; row < p.rows; row++) {
@@ -2134,7 +2752,9 @@ int weighted_sum(const polarc_weighted_sum_params &p) {
     for (int64_t head = p.head_begin; head < head_end; head++) {
       if (found)
         each_queries([&](auto queries, int first) {
-          weighted_sum_of<queries()>(p, sequence, row, head, first);
+          const auto sum = wide ? weighted_sum_of<queries(), value::Wide>
+                                : weighted_sum_of<queries(), value::Narrow>;
+          sum(p, sequence, row, head, first);
         });
       else
         for (int j = 0; j < group; j++) store_nan(p.out, row, head * group + j);
@@ -2145,7 +2765,8 @@ int weighted_sum(const polarc_weighted_sum_params &p) {
 
 // ---- Work units: (row, KV head, split) in that order, and the partial results of each ----
 
-constexpr int64_t chosen_split = 2048; // tokens, when the caller leaves the choice
+// Tokens of a split when the caller leaves the choice: enough splits for many threads, few starts.
+constexpr int64_t chosen_split(int64_t max_tokens) { return max_tokens < 16384 ? 2048 : 4096; }
 
 // A query's share of one split: weights relative to e^max.
 struct Partial {
@@ -2155,12 +2776,13 @@ struct Partial {
 };
 static_assert(sizeof(Partial) % 32 == 0, "an array of them stays aligned");
 
-template <class Params> inline int64_t split_length(const Params &p) {
-  return p.split_tokens > 0 ? p.split_tokens : chosen_split;
+template <class Params> inline int64_t split_length(const Params &p, int64_t max_tokens) {
+  return p.split_tokens > 0 ? p.split_tokens : chosen_split(max_tokens);
 }
 
 template <class Params> inline int64_t split_count(const Params &p, int64_t max_tokens) {
-  const int64_t count = (max_tokens + split_length(p) - 1) / split_length(p);
+  const int64_t length = split_length(p, max_tokens);
+  const int64_t count = (max_tokens + length - 1) / length;
   return count > 1 ? count : 1;
 }
 
@@ -2289,7 +2911,7 @@ int64_t attend_units(const polarc_attend_params &p) { return unit_count(p, p.ind
 
 // Tokens [begin, end) of one row and head, for `queries` of its queries. A superblock of scores is
 // made and turned to weights before its values are touched: one rescale of the sums for each.
-template <int queries>
+template <int queries, class Keys, class Values>
 void attend_tokens(const polarc_attend_params &p, const Sequence &sequence, const Sight &sight,
                    int64_t row, int64_t head, int first_query, int64_t begin, int64_t end,
                    Partial *partial) {
@@ -2298,29 +2920,40 @@ void attend_tokens(const polarc_attend_params &p, const Sequence &sequence, cons
   value::Sums<queries> sums = {};
   Queries<queries> query;
   load_queries(p.q, row, head, first_query, p.key, p.basis == POLARC_ORIGINAL, query);
-  const key::KeyQueries<queries> key_queries(query.q[0]);
-  for (int64_t first = begin / tile_tokens * tile_tokens; first < end; first += superblock) {
-    const int64_t left = end - first;
-    const int tiles = left >= superblock
-                          ? most_tiles
-                          : static_cast<int>((left + tile_tokens - 1) / tile_tokens);
+  const typename Keys::template Queries<queries> key_queries(query.q[0]);
+  key::Tokens keys[most_tiles];
+  const auto find_keys = [&](int64_t first) { // the number of tiles there
+    const int tiles = tiles_of<most_tiles>(first, end);
+    for (int t = 0; t < tiles; t++)
+      locate(p.keys, sequence, head, first + t * tile_tokens, sequence.length, key::nothing,
+             keys[t]);
+    return tiles;
+  };
+  int64_t first = begin / tile_tokens * tile_tokens;
+  for (int tiles = find_keys(first); tiles > 0; first += superblock) {
     value::Tokens values[most_tiles];
-    alignas(32) float s[queries][superblock], mask[superblock];
-    for (int t = 0; t < tiles; t++) {
-      const int64_t tile = first + t * tile_tokens;
-      locate(p.values, sequence, head, tile, sequence.length, value::nothing, values[t]);
-      prefetch<value::unit_tokens, value::unit_bytes>(values[t], 0, 1);
-      key::Tokens keys;
-      locate(p.keys, sequence, head, tile, sequence.length, key::nothing, keys);
-      key::key_products(keys, key_queries, s[0] + t * tile_tokens, superblock);
-    }
+    for (int t = 0; t < tiles; t++)
+      locate(p.values, sequence, head, first + t * tile_tokens, sequence.length, value::nothing,
+             values[t]);
+    // Values come nearer while their keys are worked on, and the next keys while the values are.
+    alignas(64) float s[queries][superblock], mask[superblock];
+    Keys::products(keys, tiles, key_queries, s[0], superblock,
+                   [&](int t, int step, int steps) __attribute__((always_inline)) {
+                     prefetch<value::unit_tokens, value::unit_bytes>(values[t], step, steps);
+                   });
     const float *seen = seen_lanes(sequence, sight, first, tiles, mask);
     float factor[queries];
     for (int j = 0; j < queries; j++) {
       to_logits(s[j], tiles * tile_tokens, p.scale, p.scale * query.shift[j], p.softcap, seen);
       factor[j] = softmax_step(s[j], tiles * tile_tokens, gathered[j]);
     }
-    value::add_values<queries>(values, tiles, seen, s[0], factor, sums);
+    const int next_tiles = find_keys(first + superblock);
+    Values::add(values, tiles, seen, s[0], factor, sums,
+                [&](int t, int step, int steps) __attribute__((always_inline)) {
+                  if (t < next_tiles)
+                    prefetch<key::unit_tokens, key::unit_bytes>(keys[t], step, steps);
+                });
+    tiles = next_tiles;
   }
   keep_partial<queries>(gathered, sums, partial);
 }
@@ -2338,7 +2971,8 @@ int attend(const polarc_attend_params &p) {
   if (const int status = check_value_transform(p.value, original)) return status;
 
   const int64_t pages = p.keys.pages < p.values.pages ? p.keys.pages : p.values.pages;
-  const int64_t length = split_length(p);
+  const int64_t length = split_length(p, max_tokens);
+  const bool wide = wide_in_use();
   const auto part = [&](int64_t row, int64_t head, int64_t split, Partial *partial) {
     Sequence sequence;
     if (!find_sequence(p.index, p.row_sequence ? p.row_sequence[row] : row, pages, p.flags,
@@ -2349,7 +2983,9 @@ int attend(const polarc_attend_params &p) {
     const int64_t begin = sight.begin > from ? sight.begin : from;
     const int64_t end = sight.end < to ? sight.end : to;
     each_queries([&](auto queries, int first) {
-      attend_tokens<queries()>(p, sequence, sight, row, head, first, begin, end, partial + first);
+      const auto tokens = wide ? attend_tokens<queries(), key::Wide, value::Wide>
+                               : attend_tokens<queries(), key::Narrow, value::Narrow>;
+      tokens(p, sequence, sight, row, head, first, begin, end, partial + first);
     });
   };
   run_units(p, max_tokens, part, [&](int64_t head, float *out) {
@@ -2516,8 +3152,8 @@ void attend_dense_tokens(const polarc_attend_dense_params &p, const Sequence &se
     if (count == 0) break;
     for (int i = 0; i < 8; i++) key_row[count + i] = key_row[count - 1]; // fills a last step
 
-    // In the order of reading: keys, values, the next keys. Behind the last token that is the address
-    // of nothing, which a prefetch may have.
+    // In the order of reading: keys, values, the next keys. Behind the last token that is the
+    // address of nothing, which a prefetch may have.
     const auto bring = [&](int i) __attribute__((always_inline)) {
       if (i < count)
         prefetch_row(key_row[i], key_row_bytes);
@@ -2613,7 +3249,7 @@ int attend_dense(const polarc_attend_dense_params &p) {
   if (p.positions || p.always_visible)
     if (const int status = check_count("positions_stride", p.positions_stride)) return status;
 
-  const int64_t length = split_length(p);
+  const int64_t length = split_length(p, p.max_tokens);
   const auto part = [&](int64_t row, int64_t head, int64_t split, Partial *partial) {
     const int64_t index = p.row_sequence ? p.row_sequence[row] : row;
     Sequence sequence;
@@ -2771,6 +3407,11 @@ int phi_d96_avx2_merge(const polarc_merge_params *p, void *stream) {
   return run(p, stream, merge);
 }
 
+const char *phi_d96_avx2_variant(const char *wanted) {
+  if (wanted) use_variant(wanted);
+  return wide_in_use() ? "avx512" : "avx2";
+}
+
 const char *phi_d96_avx2_message(void) {
   return message_text;
 }
@@ -2811,6 +3452,7 @@ const polarc_kernels *phi_d96_avx2_kernels(void) {
       phi_d96_avx2_attend_dense_workspace,
       phi_d96_avx2_attend_dense_units,
       phi_d96_avx2_merge,
+      phi_d96_avx2_variant,
       phi_d96_avx2_message,
   };
   return &table;

@@ -299,6 +299,7 @@ typedef struct polarc_kernels {
   size_t (*attend_dense_workspace)(const polarc_attend_dense_params *);
   int64_t (*attend_dense_units)(const polarc_attend_dense_params *);
   int (*merge)(const polarc_merge_params *, void *stream);
+  const char *(*variant)(const char *wanted);
   const char *(*message)(void); /* of this thread's last call that did not return OK */
 } polarc_kernels;
 
@@ -340,6 +341,13 @@ int64_t phi_d96_avx2_attend_dense_units(const polarc_attend_dense_params *params
 
 /* Partial outputs to one, by their log-sum-exp; applies the sink logit. */
 int phi_d96_avx2_merge(const polarc_merge_params *params, void *stream);
+
+/*
+ * The variant of scores, weighted_sum and attend that runs in this process: "avx512" over tiles on
+ * CPUs with AVX-512 F, BW and VBMI, else "avx2". Given a name uses that one from now on, if it can;
+ * null only asks. They differ in speed and in last bits, and keep to the same bounds.
+ */
+const char *phi_d96_avx2_variant(const char *wanted);
 
 /* The text of the calling thread's last failure. */
 const char *phi_d96_avx2_message(void);

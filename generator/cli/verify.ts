@@ -397,7 +397,8 @@ async function runOne(
     }
     events.loaded(built, arithmetic, bound);
     const cases = casesWith(threaded.calls, await target.flushToZero?.());
-    return await runCases({ plan, target: target.id, cases, calls: built.calls });
+    const { calls, variants } = built;
+    return await runCases({ plan, target: target.id, cases, calls, ...(variants && { variants }) });
   } finally {
     for (const built of loaded) built.close();
   }

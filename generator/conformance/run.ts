@@ -1,7 +1,8 @@
 /** Runs the suite over one built cache and keeps the results. */
 
 import type { KernelCalls, Plan } from '../plan/index.ts';
-import { createReference } from '../reference/index.ts';
+import { createReference, type Reference } from '../reference/index.ts';
+import type { Variants } from '../target/index.ts';
 import type { ConformanceCase } from './case.ts';
 
 /** A case on one cache and target, as reports and `--json` have it. */
@@ -29,6 +30,8 @@ export interface RunOptions {
   readonly target: string;
   readonly cases: readonly ConformanceCase[];
   readonly calls: KernelCalls;
+  /** Cases of kernels that have variants run on each of them. */
+  readonly variants?: Variants;
   /** Called after every case. */
   readonly progress?: (report: CaseReport) => void;
 }
@@ -36,10 +39,33 @@ export interface RunOptions {
 /** Infinity is no JSON number: the greatest stands for it. */
 const finite = (value: number): number => Math.min(value, Number.MAX_VALUE);
 
-/** One report a case, in order. An exception of a kernel is a failure of its case; the others still run. */
+/**
+ * One report a case, in order, then one for every further variant of its kernel. An exception of a kernel is a failure
+ * of its case; the others still run.
+ */
 export const runCases = async (options: RunOptions): Promise<CaseReport[]> => {
-  const { plan, target, cases, calls, progress } = options;
-  const reference = createReference(plan);
+  const { cases, variants } = options;
+  const reference = createReference(options.plan);
+  const reports = await runEach(options, reference, cases);
+  const [first, ...others] = variants?.names ?? [];
+  const varied = cases.filter(({ kernel }) => variants?.kernels.includes(kernel));
+  try {
+    for (const name of others) {
+      variants!.use(name);
+      const named = varied.map((each) => ({ ...each, id: `${each.id} (${name})` }));
+      reports.push(...(await runEach(options, reference, named)));
+    }
+  } finally {
+    if (others.length > 0) variants!.use(first!);
+  }
+  return reports;
+};
+
+const runEach = async (
+  { plan, target, calls, progress }: RunOptions,
+  reference: Reference,
+  cases: readonly ConformanceCase[],
+): Promise<CaseReport[]> => {
   const reports: CaseReport[] = [];
   for (const each of cases) {
     const started = performance.now();

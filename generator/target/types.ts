@@ -56,9 +56,21 @@ export interface BuildOptions {
   readonly progress?: (line: string) => void;
 }
 
+/** Versions of some kernels that a build holds and chooses from when it runs: speed differs, bounds do not. */
+export interface Variants {
+  /** Those that this machine can run, the one that is chosen by itself first. */
+  readonly names: readonly string[];
+  /** The kernels that they differ in. */
+  readonly kernels: readonly string[];
+  /** Uses one of `names` from now on. */
+  use(name: string): void;
+}
+
 /** An emitted cache, built and loaded. */
 export interface BuiltCache {
   readonly calls: KernelCalls;
+  /** Left out: the kernels have one version. */
+  readonly variants?: Variants;
   /** What runs it, for reports: "AMD EPYC 9B14, 2 threads". */
   readonly device: string;
   close(): void;

@@ -9,11 +9,22 @@ import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { UserError } from '../../generator/diagnostics/index.ts';
 import { className, fileStem } from '../../generator/naming/index.ts';
-import type { BuildOptions, BuiltCache, Check, KernelCalls } from '../../generator/target/index.ts';
+import type {
+  BuildOptions,
+  BuiltCache,
+  Check,
+  KernelCalls,
+  Variants,
+} from '../../generator/target/index.ts';
 import { nodeFolder } from './node-view.ts';
 import { run } from './run.ts';
 
 const REQUIRED_CPU_FLAGS = ['avx2', 'fma', 'f16c'];
+const WIDE_CPU_FLAGS = ['avx512f', 'avx512bw', 'avx512vbmi'];
+
+/** What NAME_avx2_variant() knows, and the kernels that it chooses for. */
+const VARIANTS = ['avx512', 'avx2'];
+const VARIED_KERNELS = ['scores', 'weighted_sum', 'attend'];
 
 /** Of the kernels alone; the same as in binding.gyp, beside the level of optimisation. */
 const KERNEL_FLAGS = ['-ffp-contract=off', '-mavx2', '-mfma', '-mf16c', '-fno-exceptions'];
@@ -39,6 +50,7 @@ export async function check(): Promise<readonly Check[]> {
   const headers = nodeHeaders();
   const addonApi = nodeAddonApi();
   const missing = missingCpuFlags();
+  const narrow = missingCpuFlags(WIDE_CPU_FLAGS);
   const gyp = resolvable('node-gyp/package.json');
   return [
     {
@@ -46,6 +58,15 @@ export async function check(): Promise<readonly Check[]> {
       ok: missing.length === 0,
       detail: missing.length === 0 ? cpuName() : `${cpuName()} lacks ${missing.join(', ')}`,
       required: true,
+    },
+    {
+      what: 'CPU with AVX-512 F, BW, VBMI',
+      ok: narrow.length === 0,
+      detail:
+        narrow.length === 0
+          ? 'attention over tiles uses its avx512 variant'
+          : `${cpuName()} lacks ${narrow.join(', ')}: the avx512 variant is compiled, not run`,
+      required: false,
     },
     {
       what: 'C++ compiler',
@@ -102,12 +123,31 @@ export async function build(options: BuildOptions): Promise<BuiltCache> {
   const { load } = emitted[className(plan.name)] as EmittedClass;
   const threads = options.threads ?? 1;
   const calls = load.call(emitted[className(plan.name)], addon, { threads });
-  const device = `${cpuName()}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
-  return { calls, device, close: () => calls.close() };
+  const variants = variantsOf(calls);
+  const device = `${cpuName()}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${variants.names.join(' and ')}`;
+  return { calls, device, variants, close: () => calls.close() };
+}
+
+interface EmittedKernels extends KernelCalls {
+  variant(wanted?: string): string;
+  close(): void;
 }
 
 interface EmittedClass {
-  load(addon: string, options: { threads: number }): KernelCalls & { close(): void };
+  load(addon: string, options: { threads: number }): EmittedKernels;
+}
+
+function variantsOf(calls: EmittedKernels): Variants {
+  const first = calls.variant();
+  const names = VARIANTS.filter((name) => calls.variant(name) === name);
+  calls.variant(first);
+  return {
+    names: [first, ...names.filter((name) => name !== first)],
+    kernels: VARIED_KERNELS,
+    use: (name) => {
+      calls.variant(name);
+    },
+  };
 }
 
 /** Path of the addon, built if it is not there yet. */
@@ -286,12 +326,12 @@ function resolvable(module: string): string | null {
 
 let cpuFlags: ReadonlySet<string> | undefined;
 
-/** What the CPU lacks. Where the system does not tell, the kernels find out themselves. */
-function missingCpuFlags(): readonly string[] {
+/** What the CPU lacks of the given flags. Where the system does not tell, the kernels find out themselves. */
+function missingCpuFlags(flags: readonly string[] = REQUIRED_CPU_FLAGS): readonly string[] {
   if (process.arch !== 'x64') return ['x86-64'];
   cpuFlags ??= readCpuFlags();
   const known = cpuFlags;
-  return known.size === 0 ? [] : REQUIRED_CPU_FLAGS.filter((flag) => !known.has(flag));
+  return known.size === 0 ? [] : flags.filter((flag) => !known.has(flag));
 }
 
 function readCpuFlags(): ReadonlySet<string> {

@@ -5,6 +5,7 @@ import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/pla
 import type { FileView, View } from '../../generator/target/index.ts';
 import { codecView } from './codec-view.ts';
 import { bitMap, summary } from './contract.ts';
+import { wideView } from './wide-view.ts';
 import { windowView } from './window-view.ts';
 
 const ID = 'avx2';
@@ -54,12 +55,17 @@ function cacheView(plan: Plan): View {
     valueHash: plan.value.formatHash,
     planHash: plan.planHash,
     sameFormat,
+    anyTiles: distinct.some((role) => plan[role].layout.id === 'tiles32/1'),
     keySummary: summary('keys', plan.key),
     valueSummary: summary('values', plan.value),
     formats: distinct.map((role) => ({
       lines: mapLines(sameFormat ? 'Keys and values' : PLURAL[role], plan[role]),
     })),
-    codecs: distinct.map((role) => ({ ...codecView(role, plan[role]), ...windowView(plan[role]) })),
+    codecs: distinct.map((role) => ({
+      ...codecView(role, plan[role]),
+      ...windowView(plan[role]),
+      ...(plan[role].layout.id === 'tiles32/1' ? wideView(plan[role]) : {}),
+    })),
     roles: ROLES.map((role) => ({ role, prefix, open })),
     attention: ATTENTION.map(({ kernel, units, what }) => ({ kernel, units, what, prefix, open })),
   };

@@ -14,7 +14,9 @@ type Workspaces = Record<
   'attendWorkspace' | 'attendDenseWorkspace' | 'scoresWorkspace' | 'weightedSumWorkspace',
   (call: object) => number
 >;
-type Calls = KernelCalls & AsyncCalls & Workspaces & { close(): void };
+type Calls = KernelCalls &
+  AsyncCalls &
+  Workspaces & { close(): void; variant(wanted?: string): string };
 
 const HEADS = 3;
 const D = 32;
@@ -205,6 +207,15 @@ describe('calls', () => {
       far(calls.attendDense.out.data, reference.attendDense(mine.attendDense).out),
     ).toBeLessThan(1e-4);
     expect(far(calls.merge.out.data, reference.merge(mine.merge).out)).toBeLessThan(1e-4);
+  });
+
+  it('name the variant in use, and use another when asked', () => {
+    const first = one.variant();
+    expect(['avx512', 'avx2']).toContain(first);
+    expect(one.variant('neon')).toBe(first);
+    expect(one.variant('avx2')).toBe('avx2');
+    expect(two.variant()).toBe('avx2');
+    expect(one.variant('avx512')).toBe(first);
   });
 
   it('run in the order they were made, without awaiting in between', async () => {

@@ -115,10 +115,16 @@ for (const entry of TARGETS) {
 
     test.each(plans.map((plan) => [plan.name, plan] as const))('%s', async (name, plan) => {
       expect(target.unsupported(plan)).toEqual([]);
-      const { calls } = await built.get(name)!;
+      const { calls, variants } = await built.get(name)!;
       const bound = target.arithmetics.find(({ id }) => id === 'float')!.bound;
       const cases = conformanceCases(plan, { seed: 1, bound });
-      const reports = await runCases({ plan, target: target.id, cases, calls });
+      const reports = await runCases({
+        plan,
+        target: target.id,
+        cases,
+        calls,
+        ...(variants && { variants }),
+      });
       const failures = reports
         .filter(({ ok }) => !ok)
         .map(({ id, message }) => `${id}: ${message}`);

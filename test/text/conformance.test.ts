@@ -192,6 +192,36 @@ test('a kernel that throws fails its cases, the others still run', async () => {
   expect(reports.find(({ ok }) => !ok)?.message).toContain('q: the pointer is null');
 });
 
+test('every variant of a kernel is held against the reference, and named', async () => {
+  const exact = referenceKernels(plan);
+  let used = 'fast';
+  const calls: KernelCalls = {
+    ...exact,
+    scores: (call) => {
+      exact.scores(call);
+      if (used === 'slow') call.scores[0]! += 1;
+    },
+  };
+  const variants = {
+    names: ['fast', 'slow'],
+    kernels: ['scores', 'attend'],
+    use: (name: string) => {
+      used = name;
+    },
+  };
+  const cases = conformanceCases(plan, { seed: 1, bound: 1e-10 });
+  const reports = await runCases({ plan, target: 'host', cases, calls, variants });
+  const again = cases.filter(({ kernel }) => variants.kernels.includes(kernel));
+  expect(reports.map(({ id }) => id)).toEqual([
+    ...cases.map(({ id }) => id),
+    ...again.map(({ id }) => `${id} (slow)`),
+  ]);
+  const failed = reports.filter(({ ok }) => !ok);
+  expect(failed.length).toBeGreaterThan(0);
+  expect(failed.every(({ id }) => /^scores.* \(slow\)$/.test(id))).toBe(true);
+  expect(used).toBe('fast');
+});
+
 test('a case draws the same numbers alone and among all', async () => {
   const cases = conformanceCases(plan, { seed: 5, bound: 1e-10 });
   const calls = referenceKernels(plan);

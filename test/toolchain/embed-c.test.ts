@@ -32,13 +32,17 @@ for (const compiler of ['g++', 'clang++']) {
   describe.skipIf(!found(compiler))(
     `${compiler}${found(compiler) ? '' : ' is not installed'}`,
     () => {
+      const compile = (stem: string, object: string, ...more: readonly string[]): void => {
+        const flags = ['-std=c++17', ...FLAGS, ...WARNINGS, ...more];
+        execFileSync(compiler, [...flags, '-c', `${stem}.cpp`, '-o', object], { cwd: folder });
+      };
+
       test.each(['llama-d128', 'llama-d128-rows'])('compiles %s without a warning', (stem) => {
-        const object = `${stem}-${compiler}.o`;
-        execFileSync(
-          compiler,
-          ['-std=c++17', '-O3', ...FLAGS, ...WARNINGS, '-c', `${stem}.cpp`, '-o', object],
-          { cwd: folder },
-        );
+        compile(stem, `${stem}-${compiler}.o`, '-O3');
+      });
+
+      test('compiles llama-d128 without AVX-512', () => {
+        compile('llama-d128', 'narrow.o', '-O1', '-DPOLARC_NO_AVX512');
       });
 
       test('links the C program of the docs, which attends', () => {

@@ -1205,6 +1205,14 @@ class Kernels : public Napi::ObjectWrap<Kernels> {
   Workspace spare_;
 };
 
+// The variant of the kernels in use, after the one asked for by name.
+Napi::Value variant(const Napi::CallbackInfo &info) {
+  const bool asked = info.Length() > 0 && info[0].IsString();
+  const std::string wanted = asked ? info[0].As<Napi::String>().Utf8Value() : std::string();
+  return Napi::String::New(info.Env(),
+                           polarc_node_kernels()->variant(asked ? wanted.c_str() : nullptr));
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   const polarc_kernels *table = polarc_node_kernels();
   if (table->version != POLARC_ABI_VERSION || table->size != sizeof(polarc_kernels)) {
@@ -1215,6 +1223,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("name", table->name);
   exports.Set("target", table->target);
   exports.Set("planHash", table->plan_hash);
+  exports.Set("variant", Napi::Function::New(env, variant, "variant"));
   return exports;
 }
 

@@ -305,6 +305,7 @@ export interface Addon {
   readonly name: string;
   readonly target: string;
   readonly planHash: string;
+  readonly variant: (wanted?: string) => string;
   readonly Kernels: new (threads: number) => NativeKernels;
 }
 
@@ -361,6 +362,7 @@ export class PhiD96 {
   static readonly planHash: string = PLAN_HASH;
 
   readonly #native: NativeKernels;
+  readonly #addon: Addon;
 
   /**
    * Loads the compiled addon, by default what node-gyp builds beside this file, in build/Release.
@@ -383,7 +385,17 @@ export class PhiD96 {
           `plan ${PLAN_HASH.slice(0, 16)}: build the addon from the files beside it`,
       );
     }
+    this.#addon = addon;
     this.#native = new addon.Kernels(options.threads ?? 1);
+  }
+
+  /**
+   * The variant of the kernels that runs in this process, by default the fastest for this machine.
+   * Given a name uses that one from now on, in all instances, if the machine can. Variants differ
+   * in speed and in last bits, and keep to the same bounds.
+   */
+  variant(wanted?: string): string {
+    return this.#addon.variant(wanted);
   }
 
   /**

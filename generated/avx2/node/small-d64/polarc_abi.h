@@ -274,6 +274,7 @@ typedef struct polarc_kernels {
   size_t (*attend_dense_workspace)(const polarc_attend_dense_params *);
   int64_t (*attend_dense_units)(const polarc_attend_dense_params *);
   int (*merge)(const polarc_merge_params *, void *stream);
+  const char *(*variant)(const char *wanted);
   const char *(*message)(void); /* of this thread's last call that did not return OK */
 } polarc_kernels;
 
