@@ -1377,11 +1377,17 @@ constexpr uint8_t nothing[unit_bytes] = {}; // stands in for records that are no
   }
 }
 
+// Whether windows w ... w + 7 follow each other without overlap.
+constexpr bool eight_in_a_row(int w) {
+  for (int i = 1; i < 8; i++)
+    if (w + i >= windows || window_byte[w + i] != window_byte[w] + 4 * i) return false;
+  return true;
+}
+
 inline void load_windows(const Tokens &tokens, uint32_t *window, int stride) {
   int w = 0;
   while (w < windows) {
-    // Eight windows in a row are a transposition of eight records.
-    if (w + 8 <= windows && window_byte[w + 7] == window_byte[w] + 28) {
+    if (eight_in_a_row(w)) { // a transposition of eight records
       for (int v = 0; v < 4; v++) {
         __m256 r[8];
         for (int i = 0; i < lanes; i++)

@@ -28,6 +28,8 @@ const CACHES: readonly CacheInput[] = [
   cache('llama_d128_tiles', 4, { headDim: 128, polar: PAPER, layout: TILES }),
   cache('phi_d96', 1, { headDim: 96, polar: PAPER, layout: TILES }),
   cache('small_d64', 3, { headDim: 64, polar: PAPER }),
+  // Windows of rows that overlap: the record's words are not read in steps of four bytes.
+  cache('d128_depth3', 2, { headDim: 128, polar: { bits: [4, 2, 2] } }),
   cache(
     'mixed_d64',
     8,
