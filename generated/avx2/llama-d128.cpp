@@ -2027,11 +2027,10 @@ alignas(64) constexpr float signed_sin_l1[] = {
     0.98078525f, -0.19509032f, -0.19509032f, -0.55557024f, -0.55557024f, -0.8314696f, -0.8314696f,
     -0.98078525f, -0.98078525f,
 };
-constexpr int signed_entries = 1 << bits_l1 < 16 ? 16 : 1 << bits_l1;
+constexpr int signed_entries = sizeof signed_cos_l1 / sizeof signed_cos_l1[0];
 
 // Levels 2 and 3 together: the factors of the four pairs below a level-3 node, the first two by the
 // code of its left child and its own, the others by its own and that of its right child.
-constexpr int joint_entries = 16 < 16 ? 16 : 16;
 alignas(64) constexpr float joint_pair0[] = {
     0.8671891f, 0.7335865f, 0.5393538f, 0.27755135f, 0.74391735f, 0.6293065f, 0.46268415f,
     0.23809718f, 0.5946998f, 0.5030779f, 0.36987734f, 0.19033879f, 0.3937816f, 0.33311403f,
@@ -2052,6 +2051,7 @@ alignas(64) constexpr float joint_pair3[] = {
     0.5393538f, 0.33311403f, 0.5030779f, 0.6293065f, 0.7335865f, 0.3937816f, 0.5946998f,
     0.74391735f, 0.8671891f,
 };
+constexpr int joint_entries = sizeof joint_pair0 / sizeof joint_pair0[0];
 constexpr const float *joint_pairs[] = {joint_pair0, joint_pair1, joint_pair2, joint_pair3};
 
 // Where the words of a unit begin in the record: a byte, and the bits before them in it.
@@ -2083,12 +2083,8 @@ struct Words {
                                               int half) {
     const __m512i bytes = _mm512_load_si512(avx512::field_bytes.word[half]);
     for (int i = 0; i < words; i++) {
-      __m512i low, high; // two planes each
-      {
-        const uint8_t *planes = tokens.unit[0] + place.byte[i] * tile_tokens;
-        low = _mm512_loadu_si512(planes);
-        high = _mm512_loadu_si512(planes + 64);
-      }
+      const uint8_t *planes = tokens.unit[0] + place.byte[i] * tile_tokens;
+      const __m512i low = _mm512_loadu_si512(planes), high = _mm512_loadu_si512(planes + 64);
       word[i] = _mm512_permutex2var_epi8(low, bytes, high);
       if (i >= pair_words) word[i] = _mm512_srlv_epi32(word[i], place.shift[i]);
     }
@@ -2135,8 +2131,9 @@ struct WordsKept {
   void cut(const Tokens *tokens, int tiles, int unit) {
     const UnitPlace place(unit);
     for (int t = 0; t < tiles; t++) {
-      const Halves halves(tokens[t], place);
-      memcpy(word[t], &halves, sizeof halves);
+      const Halves tile(tokens[t], place);
+      for (int half = 0; half < 2; half++)
+        for (int i = 0; i < words; i++) word[t][half][i] = tile.half[half].word[i];
     }
   }
 

@@ -31,6 +31,8 @@ export interface BenchContext {
   readonly target: string;
   readonly plan: Plan;
   readonly calls: KernelCalls;
+  /** Memory for what the kernels read. */
+  readonly bytes: (length: number) => Uint8Array;
   readonly threads: number;
   /** Bytes a second; null if the target cannot measure it. */
   readonly bandwidth: number | null;
@@ -49,8 +51,8 @@ export const benchAttention = async (
   context: BenchContext,
   tokens: number,
 ): Promise<BenchRow[]> => {
-  const { target, plan, calls, threads, bandwidth, repeats } = context;
-  const work = await createWorkload(plan, calls, tokens);
+  const { target, plan, calls, bytes, threads, bandwidth, repeats } = context;
+  const work = await createWorkload(plan, calls, tokens, bytes);
   const measured = await interleaved(
     repeats,
     () => calls.attendDense(work.dense),

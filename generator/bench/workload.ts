@@ -71,6 +71,7 @@ export const createWorkload = async (
   plan: Plan,
   calls: KernelCalls,
   tokens: number,
+  bytes: (length: number) => Uint8Array,
 ): Promise<Workload> => {
   const bytesOf = (codec: CodecPlan): number => codec.layout.unitBytes / codec.layout.unitTokens;
   const packedBytes = bytesOf(plan.key) + bytesOf(plan.value);
@@ -83,7 +84,7 @@ export const createWorkload = async (
     const pageBytes = unitsPerPage * codec.layout.unitBytes;
     const headBytes = pages * pageBytes;
     const headStride = Math.ceil(headBytes / 64) * 64;
-    const data = new Uint8Array(kvHeads * headStride);
+    const data = bytes(kvHeads * headStride);
     const transform = transformOf(codec, kvHeads);
     const pool = { data, pages, pageStride: pageBytes, headStride };
     const count = Math.min(tokens, ENCODED_TOKENS);
@@ -134,7 +135,7 @@ export const createWorkload = async (
         pagesPerSequence: pages,
       },
     },
-    dense: denseCall(plan, common, tokens),
+    dense: denseCall(plan, common, tokens, bytes),
   };
 };
 
@@ -143,6 +144,7 @@ const denseCall = (
   plan: Plan,
   common: Pick<AttendDenseCall, 'q' | 'out' | 'rows' | 'kvHeads' | 'scale'>,
   tokens: number,
+  bytes: (length: number) => Uint8Array,
 ): AttendDenseCall => {
   const { kvHeads } = common;
   const rows = (dimension: number, seed: number): Float32Array | Uint16Array => {
@@ -150,14 +152,16 @@ const denseCall = (
     const next = numbers(seed);
     const pattern = Math.min(length, 1 << 18);
     if (plan.dense === 'f32') {
-      const data = new Float32Array(length);
+      const { buffer, byteOffset } = bytes(length * 4);
+      const data = new Float32Array(buffer, byteOffset, length);
       for (let i = 0; i < pattern; i++) data[i] = next();
       for (let at = pattern; at < length; at += pattern) {
         data.copyWithin(at, 0, Math.min(pattern, length - at));
       }
       return data;
     }
-    const data = new Uint16Array(length);
+    const { buffer, byteOffset } = bytes(length * 2);
+    const data = new Uint16Array(buffer, byteOffset, length);
     // Magnitudes from 1/4 to 4 and both signs, straight as bit patterns: exponents and fractions at random.
     const [exponent, width] = plan.dense === 'f16' ? [13 << 10, 12] : [125 << 7, 9];
     for (let i = 0; i < pattern; i++) {

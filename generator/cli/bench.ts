@@ -208,6 +208,7 @@ async function benchTarget(
           target: target.id,
           plan,
           calls: built.calls,
+          bytes: built.bytes ?? ((length: number) => new Uint8Array(length)),
           threads,
           bandwidth,
           repeats,

@@ -71,6 +71,8 @@ export interface BuiltCache {
   readonly calls: KernelCalls;
   /** Left out: the kernels have one version. */
   readonly variants?: Variants;
+  /** Zeroed memory where kernels read fastest, for pools and rows. Left out: any array is as good. */
+  readonly bytes?: (length: number) => Uint8Array;
   /** What runs it, for reports: "AMD EPYC 9B14, 2 threads". */
   readonly device: string;
   close(): void;

@@ -9,7 +9,7 @@ const yes = (name: string, note: string): Capability => ({ name, supported: true
 
 export const CAPABILITIES: readonly Capability[] = [
   yes('layout.rows/1', 'one record a token'),
-  yes('layout.tiles32/1', 'tiles of 32 tokens, the fastest'),
+  yes('layout.tiles32/1', 'tiles of 32 tokens, the fastest; attention has a variant for AVX-512'),
   yes('precondition.hadamard', 'orders 1, 12, 20, 28, 36 times a power of two'),
   yes('precondition.orthogonal', 'the matrix beside the plan'),
   yes('precondition.matrix', 'a matrix and its dual for each KV head'),

@@ -125,11 +125,18 @@ export async function build(options: BuildOptions): Promise<BuiltCache> {
   const calls = load.call(emitted[className(plan.name)], addon, { threads });
   const variants = variantsOf(calls);
   const device = `${cpuName()}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${variants.names.join(' and ')}`;
-  return { calls, device, variants, close: () => calls.close() };
+  return {
+    calls,
+    device,
+    variants,
+    bytes: (length) => calls.bytes(length),
+    close: () => calls.close(),
+  };
 }
 
 interface EmittedKernels extends KernelCalls {
   variant(wanted?: string): string;
+  bytes(length: number): Uint8Array;
   close(): void;
 }
 

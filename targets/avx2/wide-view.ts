@@ -79,7 +79,6 @@ function jointTables(low: LevelPlan, high: LevelPlan): View {
     );
   };
   return {
-    entries: String(low.cos.length * high.cos.length),
     pairs: [
       joint(low, (l, h) => product(high.cos[h]!, low.cos[l]!), high),
       joint(low, (l, h) => product(high.cos[h]!, low.sin[l]!), high),

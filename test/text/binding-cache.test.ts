@@ -1,4 +1,5 @@
 import { beforeAll } from 'vitest';
+import type { KernelCalls } from '../../generator/plan/index.ts';
 import { target } from '../../targets/avx2/index.ts';
 import { describeCache, type Subject } from '../fixtures/cache-suite.ts';
 import { emitted, emittedCacheClass } from '../fixtures/emitted.ts';
@@ -12,7 +13,8 @@ beforeAll(async () => {
   // Of the files, only the class is used here.
   const folder = emitted(plan, { ...target, files: (p) => target.files(p).filter(isClass) });
   const Cache = await emittedCacheClass(plan, folder);
-  subject = { plan, kernels: referenceKernels(plan), Cache };
+  const bytes = (length: number) => new Uint8Array(length);
+  subject = { plan, kernels: { ...referenceKernels(plan), bytes } as KernelCalls, Cache };
 });
 
 const isClass = ({ path }: { path: string }): boolean => path.endsWith('.ts');

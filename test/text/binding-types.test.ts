@@ -92,7 +92,8 @@ describe('emitted TypeScript', () => {
     const uses = `
       import type { KernelCalls } from '${ROOT}/generator/plan/calls.ts';
       import type { Small } from './${file}';
-      type Names = Exclude<keyof Small, 'close' | \`\${string}Async\` | \`\${string}Workspace\`>;
+      type Others = 'close' | 'variant' | 'bytes' | \`\${string}Async\` | \`\${string}Workspace\`;
+      type Names = Exclude<keyof Small, Others>;
       type Calls<T, K extends keyof T> = T[K] extends (call: infer C) => unknown ? C : never;
       type Same<A, B> = [A, B] extends [B, A] ? true : never;
       export const names: Same<Names, keyof KernelCalls> = true;

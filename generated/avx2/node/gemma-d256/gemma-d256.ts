@@ -24,6 +24,7 @@ const PLAN_HASH =
   'efb60656719595eedb162c74392a2de02ba4f57f0529f26f6224e18989a57123';
 const GROUP: number = 2;
 const PAGE_TOKENS: number = 64;
+const LINE_BYTES = 64;
 const DENSE_DTYPE: 'f32' | 'f16' | 'bf16' = 'f16';
 
 /** What is fixed of the keys, or of the values. */
@@ -306,6 +307,7 @@ export interface Addon {
   readonly target: string;
   readonly planHash: string;
   readonly variant: (wanted?: string) => string;
+  readonly bytesToLine: (array: Uint8Array) => number;
   readonly Kernels: new (threads: number) => NativeKernels;
 }
 
@@ -396,6 +398,16 @@ export class GemmaD256 {
    */
   variant(wanted?: string): string {
     return this.#addon.variant(wanted);
+  }
+
+  /**
+   * `length` zeroed bytes from a cache line on, for pools and dense rows: kernels read such memory
+   * fastest. Any other array will do, from a multiple of 16 bytes on for pools.
+   */
+  bytes(length: number): Uint8Array {
+    const whole = new Uint8Array(length + LINE_BYTES);
+    const first = this.#addon.bytesToLine(whole);
+    return whole.subarray(first, first + length);
   }
 
   /**
@@ -693,8 +705,8 @@ export class GemmaD256Cache {
     this.#pages = whole('pages', options.pages ?? this.#sequences * this.#pagesPerSequence, 1);
     this.#keyPageBytes = pageBytes(KEY, this.#kvHeads);
     this.#valuePageBytes = pageBytes(VALUE, this.#kvHeads);
-    this.#keyPool = new Uint8Array(this.#pages * this.#keyPageBytes);
-    this.#valuePool = new Uint8Array(this.#pages * this.#valuePageBytes);
+    this.#keyPool = kernels.bytes(this.#pages * this.#keyPageBytes);
+    this.#valuePool = kernels.bytes(this.#pages * this.#valuePageBytes);
     this.#holders = new Int32Array(this.#pages);
     for (let page = this.#pages - 1; page >= 0; page--) this.#freePages.push(page);
     this.#blockTable = new Int32Array(this.#sequences * this.#pagesPerSequence);

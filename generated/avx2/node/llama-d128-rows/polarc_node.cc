@@ -1213,6 +1213,16 @@ Napi::Value variant(const Napi::CallbackInfo &info) {
                            polarc_node_kernels()->variant(asked ? wanted.c_str() : nullptr));
 }
 
+// Bytes from the begin of an array to its first cache line, for the class: JavaScript does not see
+// addresses.
+Napi::Value bytes_to_line(const Napi::CallbackInfo &info) {
+  if (info.Length() < 1 || !info[0].IsTypedArray())
+    throw Napi::TypeError::New(info.Env(), "bytesToLine takes a typed array");
+  const Napi::Uint8Array array = info[0].As<Napi::Uint8Array>();
+  const uintptr_t address = reinterpret_cast<uintptr_t>(array.Data());
+  return Napi::Number::New(info.Env(), static_cast<double>((64 - address % 64) % 64));
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   const polarc_kernels *table = polarc_node_kernels();
   if (table->version != POLARC_ABI_VERSION || table->size != sizeof(polarc_kernels)) {
@@ -1224,6 +1234,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("target", table->target);
   exports.Set("planHash", table->plan_hash);
   exports.Set("variant", Napi::Function::New(env, variant, "variant"));
+  exports.Set("bytesToLine", Napi::Function::New(env, bytes_to_line, "bytesToLine"));
   return exports;
 }
 
