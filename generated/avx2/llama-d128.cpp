@@ -2927,7 +2927,9 @@ int64_t attend_dense_units(const polarc_attend_dense_params &p) {
 }
 
 constexpr int dense_bytes = 2; // of an element
-constexpr int dense_block = 64; // tokens between rescales
+// Tokens between rescales. Small groups wait for memory, which likes keys and values in short
+// turns; larger ones for their sums, which like long ones.
+constexpr int dense_block = group <= 2 ? 8 : 64;
 constexpr int values_at_once = group == 1 ? 4 : 8; // rows
 constexpr int score_stride = dense_block + 8;
 
@@ -2960,7 +2962,7 @@ constexpr int key_row_bytes = key_dim * dense_bytes, value_row_bytes = value_dim
 // Rows are read one after the other, a few at a time, which lets the prefetchers of the hardware
 // follow, and these rows ahead are asked for. To the second-level cache: the first has too few
 // places for lines under way.
-constexpr int rows_ahead = 24;
+constexpr int rows_ahead = group <= 2 ? 8 : 32;
 
 inline __attribute__((always_inline)) void prefetch_row(const uint8_t *row, int bytes) {
   for (int i = 0; i < bytes; i += 64)

@@ -1,6 +1,7 @@
 /** Times of kernels, each beside its baseline of the same run. */
 
 import type { KernelCalls, Plan, Role } from '../plan/index.ts';
+import type { Variants } from '../target/index.ts';
 import { interleaved, median, timed } from './median.ts';
 import { createEncode, createWorkload, encodeOf } from './workload.ts';
 
@@ -11,6 +12,8 @@ export interface BenchRow {
   readonly kernel: string;
   readonly layout: string;
   readonly arithmetic: string;
+  /** Of the kernel, where it has several; else null. */
+  readonly variant: string | null;
   readonly headDim: number;
   readonly queryGroup: number;
   /** Of the sequence; for encode the rows of a call. */
@@ -31,6 +34,8 @@ export interface BenchContext {
   readonly target: string;
   readonly plan: Plan;
   readonly calls: KernelCalls;
+  /** The versions of a kernel to time. Left out: it has one. */
+  readonly variants?: Variants;
   /** Memory for what the kernels read. */
   readonly bytes: (length: number) => Uint8Array;
   readonly threads: number;
@@ -46,21 +51,14 @@ const layoutOf = (plan: Plan): string => {
   return key === value ? key! : `${key}, ${value}`;
 };
 
-/** `attend` against `attend_dense`, and that against the memory it reads. */
+/** `attend`, in every variant, against `attend_dense`, and that against the memory it reads. */
 export const benchAttention = async (
   context: BenchContext,
   tokens: number,
 ): Promise<BenchRow[]> => {
-  const { target, plan, calls, bytes, threads, bandwidth, repeats } = context;
+  const { target, plan, calls, variants, bytes, threads, bandwidth, repeats } = context;
   const work = await createWorkload(plan, calls, tokens, bytes);
-  const measured = await interleaved(
-    repeats,
-    () => calls.attendDense(work.dense),
-    () => calls.attend(work.packed),
-  );
   const each = tokens * work.kvHeads;
-  const dense = measured.a / each;
-  const packed = measured.b / each;
   const common = {
     target,
     cache: plan.name,
@@ -72,30 +70,48 @@ export const benchAttention = async (
   const memory = bandwidth === null ? null : (work.denseBytes / bandwidth) * 1e9;
   const share = (bytes: number, ns: number): number | null =>
     bandwidth === null ? null : (bytes * 1e9) / ns / bandwidth;
-  return [
-    {
-      ...common,
-      kernel: 'attend_dense',
-      layout: plan.dense,
-      arithmetic: 'float',
-      nsPerTokenHead: dense,
-      baseline: memory === null ? null : 'memory read',
-      baselineNsPerTokenHead: memory,
-      ratio: memory === null ? null : memory / dense,
-      bandwidthShare: share(work.denseBytes, dense),
-    },
-    {
+
+  const rows: BenchRow[] = [];
+  const varied = variants?.kernels.includes('attend') ? variants : undefined;
+  const names = varied && varied.names.length > 1 ? varied.names : [null];
+  for (const variant of names) {
+    if (variant !== null) varied!.use(variant);
+    const measured = await interleaved(
+      repeats,
+      () => calls.attendDense(work.dense),
+      () => calls.attend(work.packed),
+    );
+    const dense = measured.a / each;
+    const packed = measured.b / each;
+    if (rows.length === 0) {
+      rows.push({
+        ...common,
+        kernel: 'attend_dense',
+        layout: plan.dense,
+        arithmetic: 'float',
+        variant: null,
+        nsPerTokenHead: dense,
+        baseline: memory === null ? null : 'memory read',
+        baselineNsPerTokenHead: memory,
+        ratio: memory === null ? null : memory / dense,
+        bandwidthShare: share(work.denseBytes, dense),
+      });
+    }
+    rows.push({
       ...common,
       kernel: 'attend',
       layout: layoutOf(plan),
       arithmetic: plan.arithmetic[target] ?? 'float',
+      variant,
       nsPerTokenHead: packed,
       baseline: `attend_dense ${plan.dense}`,
       baselineNsPerTokenHead: dense,
       ratio: measured.ratio,
       bandwidthShare: share(work.packedBytes, packed),
-    },
-  ];
+    });
+  }
+  if (names[0] !== null) varied!.use(names[0]!);
+  return rows;
 };
 
 /** Vectors from cache, one thread. */
@@ -124,6 +140,7 @@ export const benchEncode = async (
     kernel: `encode_${role}`,
     layout: SHORT[codec.layout.id] ?? codec.layout.id,
     arithmetic: codec.precondition.kind,
+    variant: null,
     headDim: codec.headDim,
     queryGroup: plan.queryGroup,
     tokens: call.count,

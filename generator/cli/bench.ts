@@ -208,6 +208,7 @@ async function benchTarget(
           target: target.id,
           plan,
           calls: built.calls,
+          ...(built.variants && { variants: built.variants }),
           bytes: built.bytes ?? ((length: number) => new Uint8Array(length)),
           threads,
           bandwidth,
@@ -279,10 +280,11 @@ function asText(machine: Machine, rows: readonly BenchRow[]): string {
 
 function attentionTable(rows: readonly BenchRow[]): string[] {
   const cells = [
-    ['kernel', 'layout', 'd', 'group', 'tokens', 'ns', 'of bandwidth', 'against'],
+    ['kernel', 'layout', 'variant', 'd', 'group', 'tokens', 'ns', 'of bandwidth', 'against'],
     ...rows.map((row) => [
       row.kernel,
       row.layout,
+      row.variant ?? '',
       String(row.headDim),
       String(row.queryGroup),
       String(row.tokens),
