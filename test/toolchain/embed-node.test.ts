@@ -83,16 +83,16 @@ describe('an emitted folder, copied out of the repository', () => {
     writeFileSync(join(copy, 'main.js'), main.join('\n'));
     const theirs = execFileSync(process.execPath, ['main.js'], options);
 
-    const lines = [
+    const program = [
       "import { createRequire } from 'node:module';",
       "import { Small } from './small.js';",
-      "const { bytesToLine } = createRequire(import.meta.url)('./build/Release/small.node');",
+      "const { bytesToPage } = createRequire(import.meta.url)('./build/Release/small.node');",
       'const kernels = Small.load();',
       'const all = [0, 1, 100, 4096, 1e6].map((length) => kernels.bytes(length));',
-      'console.log(JSON.stringify(all.map((a) => [a.length, a.length && bytesToLine(a)])));',
+      'console.log(JSON.stringify(all.map((a) => [a.length, a.length && bytesToPage(a)])));',
     ];
-    writeFileSync(join(copy, 'lines.js'), lines.join('\n'));
-    const arrays = execFileSync(process.execPath, ['lines.js'], options);
+    writeFileSync(join(copy, 'pages.js'), program.join('\n'));
+    const arrays = execFileSync(process.execPath, ['pages.js'], options);
     expect(JSON.parse(arrays)).toEqual([0, 1, 100, 4096, 1e6].map((length) => [length, 0]));
 
     const built = await target.build({ folder, plan });

@@ -24,7 +24,7 @@ const PLAN_HASH =
   '1f9fd08206054f2fb61dd40f33c70a2b387ce237313277e7dd3b79ee41e714ed';
 const GROUP: number = 4;
 const PAGE_TOKENS: number = 64;
-const LINE_BYTES = 64;
+const MEMORY_PAGE_BYTES = 4096;
 const DENSE_DTYPE: 'f32' | 'f16' | 'bf16' = 'f16';
 
 /** What is fixed of the keys, or of the values. */
@@ -307,7 +307,7 @@ export interface Addon {
   readonly target: string;
   readonly planHash: string;
   readonly variant: (wanted?: string) => string;
-  readonly bytesToLine: (array: Uint8Array) => number;
+  readonly bytesToPage: (array: Uint8Array) => number;
   readonly Kernels: new (threads: number) => NativeKernels;
 }
 
@@ -401,12 +401,12 @@ export class LlamaD128 {
   }
 
   /**
-   * `length` zeroed bytes from a cache line on, for pools and dense rows: kernels read such memory
-   * fastest. Any other array will do, from a multiple of 16 bytes on for pools.
+   * `length` zeroed bytes from a page of memory on, for pools and dense rows: kernels read such
+   * memory fastest. Any other array will do, from a multiple of 16 bytes on for pools.
    */
   bytes(length: number): Uint8Array {
-    const whole = new Uint8Array(length + LINE_BYTES);
-    const first = this.#addon.bytesToLine(whole);
+    const whole = new Uint8Array(length + MEMORY_PAGE_BYTES);
+    const first = this.#addon.bytesToPage(whole);
     return whole.subarray(first, first + length);
   }
 

@@ -1213,14 +1213,14 @@ Napi::Value variant(const Napi::CallbackInfo &info) {
                            polarc_node_kernels()->variant(asked ? wanted.c_str() : nullptr));
 }
 
-// Bytes from the begin of an array to its first cache line, for the class: JavaScript does not see
-// addresses.
-Napi::Value bytes_to_line(const Napi::CallbackInfo &info) {
+// Bytes from the begin of an array to its first page of memory, for the class: JavaScript does not
+// see addresses.
+Napi::Value bytes_to_page(const Napi::CallbackInfo &info) {
   if (info.Length() < 1 || !info[0].IsTypedArray())
-    throw Napi::TypeError::New(info.Env(), "bytesToLine takes a typed array");
+    throw Napi::TypeError::New(info.Env(), "bytesToPage takes a typed array");
   const Napi::Uint8Array array = info[0].As<Napi::Uint8Array>();
   const uintptr_t address = reinterpret_cast<uintptr_t>(array.Data());
-  return Napi::Number::New(info.Env(), static_cast<double>((64 - address % 64) % 64));
+  return Napi::Number::New(info.Env(), static_cast<double>((4096 - address % 4096) % 4096));
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -1234,7 +1234,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("target", table->target);
   exports.Set("planHash", table->plan_hash);
   exports.Set("variant", Napi::Function::New(env, variant, "variant"));
-  exports.Set("bytesToLine", Napi::Function::New(env, bytes_to_line, "bytesToLine"));
+  exports.Set("bytesToPage", Napi::Function::New(env, bytes_to_page, "bytesToPage"));
   return exports;
 }
 
