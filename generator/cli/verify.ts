@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
@@ -55,8 +55,11 @@ const BUILDS = 2;
 /** Of the runs that must give the same bits as one thread. */
 const THREADS = 3;
 
-/** Set in the child that runs kernels under sanitizers. */
-const SANITIZED = 'POLARC_SANITIZED';
+/** Set in the child that runs the kernels: the descriptor on which it names the case that it begins. */
+const CASES_TO = 'POLARC_VERIFY_CASES_TO';
+
+/** Set there too: a folder for what it emits. */
+const FOLDER = 'POLARC_VERIFY_FOLDER';
 
 /** Where golden vectors stand beside a plan. */
 const GOLDEN = '.golden.safetensors';
@@ -109,7 +112,7 @@ export const command: CommandModule<object, Arguments> = {
       .options(withoutSeed(SPEC_OPTIONS))
       .group(Object.keys(SPEC_OPTIONS), 'A cache without a spec file:') as never,
   handler: async (args) => {
-    if (args.sanitize && process.env[SANITIZED] === undefined) await runSanitized(args);
+    if (process.env[CASES_TO] === undefined) await runInChild(args);
     else await verify(args);
   },
 };
@@ -136,46 +139,37 @@ async function verify(args: Arguments): Promise<void> {
   const ids = args.target === undefined ? undefined : targetIds(args.target);
   const all = await allTargets();
   const targets = ids === undefined ? all : all.filter(({ id }) => ids.includes(id));
-  const temporary: string[] = [];
   const progress = createProgress(args.json === true);
-  try {
-    const makeFolder = (): string => {
-      const folder = mkdtempSync(join(tmpdir(), 'polarc-verify-'));
-      temporary.push(folder);
-      return folder;
-    };
-    const jobs = await collectJobs(args, seed, all, targets, makeFolder, progress);
-    const ready = await readiness(targets);
-    const results: CaseReport[][] = jobs.map(() => []);
-    const runs = new Map<
-      string,
-      { device: string | null; arithmetic: Record<string, number>; caches: number }
-    >(targets.map(({ id }) => [id, { device: null, arithmetic: {}, caches: 0 }]));
-    await inParallel(BUILDS, jobs, async (job, at) => {
-      results[at]!.push(...job.found);
-      for (const target of job.targets) {
-        const run = runs.get(target.id)!;
-        const reports = await runOne(job, target, args, seed, ready.get(target.id) ?? null, {
-          loaded: (built, arithmetic, bound) => {
-            run.device = built.device;
-            run.arithmetic[arithmetic] = bound;
-            run.caches++;
-          },
-          line: progress.line,
-        });
-        results[at]!.push(...reports);
-        progress.done(job.plan.name, target.id, reports, jobs.length);
-      }
-    });
-    const targetReports: TargetReport[] = [...runs].map(([id, run]) => ({ id, ...run }));
-    const report = summarize(results.flat(), targetReports);
-    progress.end();
-    if (args.junit !== undefined) writeReport(args.junit, junitXml(report));
-    process.stdout.write(args.json ? `${JSON.stringify(report)}\n` : reportText(report));
-    if (!report.ok) process.exitCode = 1;
-  } finally {
-    for (const folder of temporary) rmSync(folder, { recursive: true, force: true });
-  }
+  const makeFolder = (): string => mkdtempSync(join(process.env[FOLDER]!, 'cache-'));
+  const jobs = await collectJobs(args, seed, all, targets, makeFolder, progress);
+  const ready = await readiness(targets);
+  const results: CaseReport[][] = jobs.map(() => []);
+  const runs = new Map<
+    string,
+    { device: string | null; arithmetic: Record<string, number>; caches: number }
+  >(targets.map(({ id }) => [id, { device: null, arithmetic: {}, caches: 0 }]));
+  await inParallel(BUILDS, jobs, async (job, at) => {
+    results[at]!.push(...job.found);
+    for (const target of job.targets) {
+      const run = runs.get(target.id)!;
+      const reports = await runOne(job, target, args, seed, ready.get(target.id) ?? null, {
+        loaded: (built, arithmetic, bound) => {
+          run.device = built.device;
+          run.arithmetic[arithmetic] = bound;
+          run.caches++;
+        },
+        line: progress.line,
+      });
+      results[at]!.push(...reports);
+      progress.done(job.plan.name, target.id, reports, jobs.length);
+    }
+  });
+  const targetReports: TargetReport[] = [...runs].map(([id, run]) => ({ id, ...run }));
+  const report = summarize(results.flat(), targetReports);
+  progress.end();
+  if (args.junit !== undefined) writeReport(args.junit, junitXml(report));
+  process.stdout.write(args.json ? `${JSON.stringify(report)}\n` : reportText(report));
+  if (!report.ok) process.exitCode = 1;
 }
 
 function wholeNumber(flag: string, value: number): number {
@@ -398,7 +392,14 @@ async function runOne(
     events.loaded(built, arithmetic, bound);
     const cases = casesWith(threaded.calls, await target.flushToZero?.());
     const { calls, variants } = built;
-    return await runCases({ plan, target: target.id, cases, calls, ...(variants && { variants }) });
+    return await runCases({
+      plan,
+      target: target.id,
+      cases,
+      calls,
+      ...(variants && { variants }),
+      starting: ({ id }) => nameCase(plan.name, target.id, id),
+    });
   } finally {
     for (const built of loaded) built.close();
   }
@@ -471,9 +472,37 @@ function coverageText(specs: Parameters<typeof coverage>[0], seed: number): stri
   return [...lines, line.slice(0, -1)].join('\n');
 }
 
-/** The same command in a Node that has the sanitizers loaded: they must come before everything else. */
-async function runSanitized(args: Arguments): Promise<void> {
-  const ids = targetIds(args.target);
+/** Runs the kernels in a process of their own, so that one that crashes is reported like one that computes wrongly. */
+async function runInChild(args: Arguments): Promise<void> {
+  const environment = args.sanitize ? await sanitizerEnvironment(targetIds(args.target)) : {};
+  const folder = mkdtempSync(join(tmpdir(), 'polarc-verify-'));
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+    env: { ...process.env, ...environment, [CASES_TO]: '3', [FOLDER]: folder },
+  });
+  let cases = '';
+  child.stdio[3]!.on('data', (text) => {
+    cases = (cases + text).slice(-4096);
+  });
+  const status = await new Promise<{ code: number | null; signal: string | null }>((done, fail) => {
+    child.on('error', fail);
+    child.on('close', (code, signal) => done({ code, signal }));
+  }).finally(() => rmSync(folder, { recursive: true, force: true }));
+  if (status.signal === null && [0, 1, 2].includes(status.code ?? -1)) {
+    process.exitCode = status.code!;
+    return;
+  }
+  const [cache, ...last] = cases.trimEnd().split('\n').at(-1)!.split(' ');
+  const how = args.sanitize
+    ? 'a sanitizer ended the run: its report stands above'
+    : `${status.signal ?? `exit code ${status.code}`} ended the run`;
+  process.stderr.write(
+    cache ? `${how}; it was in ${cache} ${last.join(' ')}, alone: --only ${cache}\n` : `${how}\n`,
+  );
+  process.exitCode = 1;
+}
+
+async function sanitizerEnvironment(ids: readonly string[]): Promise<Record<string, string>> {
   const environment: Record<string, string> = {};
   for (const target of await allTargets()) {
     if (!ids.includes(target.id)) continue;
@@ -482,18 +511,10 @@ async function runSanitized(args: Arguments): Promise<void> {
     }
     Object.assign(environment, await target.sanitizerEnvironment());
   }
-  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
-    stdio: 'inherit',
-    env: { ...process.env, ...environment, [SANITIZED]: '1' },
-  });
-  const status = await new Promise<{ code: number | null; signal: string | null }>((done, fail) => {
-    child.on('error', fail);
-    child.on('exit', (code, signal) => done({ code, signal }));
-  });
-  if (status.signal !== null || ![0, 1, 2].includes(status.code ?? -1)) {
-    process.stderr.write('a sanitizer ended the run: its report stands above\n');
-    process.exitCode = 1;
-  } else {
-    process.exitCode = status.code!;
-  }
+  return environment;
+}
+
+/** Written at once: a crash leaves nothing that waits. */
+function nameCase(cache: string, target: string, id: string): void {
+  writeSync(Number(process.env[CASES_TO]), `${cache} (${target}) ${id}\n`);
 }

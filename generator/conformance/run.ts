@@ -32,6 +32,8 @@ export interface RunOptions {
   readonly calls: KernelCalls;
   /** Cases of kernels that have variants run on each of them. */
   readonly variants?: Variants;
+  /** Called before every case. */
+  readonly starting?: (each: ConformanceCase) => void;
   /** Called after every case. */
   readonly progress?: (report: CaseReport) => void;
 }
@@ -62,12 +64,13 @@ export const runCases = async (options: RunOptions): Promise<CaseReport[]> => {
 };
 
 const runEach = async (
-  { plan, target, calls, progress }: RunOptions,
+  { plan, target, calls, starting, progress }: RunOptions,
   reference: Reference,
   cases: readonly ConformanceCase[],
 ): Promise<CaseReport[]> => {
   const reports: CaseReport[] = [];
   for (const each of cases) {
+    starting?.(each);
     const started = performance.now();
     const common = { id: each.id, kernel: each.kernel, cache: plan.name, target };
     let report: CaseReport;

@@ -138,6 +138,24 @@ describe.skipIf(missing.length > 0)('verify of an emitted folder', () => {
     expect(files?.message).toContain(`${entry.id}/faulty.cpp`);
   });
 
+  test('names the case in which a kernel crashed', async () => {
+    const copy = mkdtempSync(join(folder, 'crashing-'));
+    cpSync(join(folder, 'sound'), copy, { recursive: true });
+    const kernel = join(copy, entry.id, 'faulty.cpp');
+    const text = readFileSync(kernel, 'utf8');
+    const start = 'int merge(const polarc_merge_params &p) {\n';
+    expect(text).toContain(start);
+    writeFileSync(
+      kernel,
+      text.replace(start, `${start}  *reinterpret_cast<volatile int *>(8) = 1;\n`),
+    );
+    const { code, err } = await polarc(['verify', '--out', copy, '--quick']);
+    expect(code).toBe(1);
+    expect(err).toMatch(
+      /^SIGSEGV ended the run; it was in faulty \(avx2\) merge: .*, alone: --only faulty$/m,
+    );
+  });
+
   test('says what is wrong with a folder that polarc did not write', async () => {
     const { code, err } = await polarc(['verify', '--out', join(folder, 'nowhere')]);
     expect(code).toBe(2);
