@@ -103,6 +103,41 @@ describe('an emitted folder, copied out of the repository', () => {
     built.close();
   });
 
+  it('outlives workers that are ended with calls under way', () => {
+    const worker = [
+      "import { parentPort } from 'node:worker_threads';",
+      "import { Small } from './small.js';",
+      'const kernels = Small.load(undefined, { threads: 2 });',
+      'const tokens = 4096;',
+      'const call = {',
+      '  q: { data: new Float32Array(2 * 32).fill(0.1) },',
+      '  out: { data: new Float32Array(2 * 32) },',
+      '  keys: { data: kernels.bytes(tokens * Small.key.bytesPerToken), pages: tokens / 32 },',
+      '  values: { data: kernels.bytes(tokens * Small.value.bytesPerToken), pages: tokens / 32 },',
+      '  index: { sequences: 1, maxTokens: tokens, lengths: Int32Array.of(tokens) },',
+      '  key: { matrix: new Float32Array(1024), dual: new Float32Array(1024) },',
+      '  rows: 1, kvHeads: 1, scale: 0.2,',
+      '};',
+      'const all = Array.from({ length: 500 }, () => kernels.attendAsync(call));',
+      "parentPort.postMessage('under way');",
+      'await Promise.all(all);',
+    ];
+    const main = [
+      "import { once } from 'node:events';",
+      "import { Worker } from 'node:worker_threads';",
+      'for (let i = 0; i < 8; i++) {',
+      "  const worker = new Worker(new URL('./worker.js', import.meta.url));",
+      "  await once(worker, 'message');",
+      '  await worker.terminate();',
+      '}',
+      "console.log('outlived');",
+    ];
+    writeFileSync(join(copy, 'worker.js'), worker.join('\n'));
+    writeFileSync(join(copy, 'workers.js'), main.join('\n'));
+    const options = { cwd: copy, encoding: 'utf8', stdio: 'pipe' } as const;
+    expect(execFileSync(process.execPath, ['workers.js'], options)).toBe('outlived\n');
+  });
+
   it('refuses an addon of another plan', async () => {
     const other = planOf({}, {}, { queryGroup: 3 });
     const files = emitted(other, target);

@@ -12,6 +12,8 @@
 // arithmetic is int64 and saturates. What the kernels check themselves (tables, strides, nulls)
 // arrives as their message.
 
+// A worker that is ended while calls run can take no exception: that is no reason to abort.
+#define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
 #include <napi.h>
 
 #include <algorithm>
