@@ -128,5 +128,6 @@ describe('encode', () => {
 
   it('reaches pages beyond 4 GiB', () => {
     expect(lines.get('far')).toBe('same bytes 1');
+    expect(lines.get('far attend')).toBe('same bits 1');
   });
 });
