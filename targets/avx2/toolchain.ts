@@ -124,7 +124,14 @@ export async function build(options: BuildOptions): Promise<BuiltCache> {
   const threads = options.threads ?? 1;
   const calls = load.call(emitted[className(plan.name)], addon, { threads });
   const variants = variantsOf(calls);
-  const device = `${cpuName()}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${variants.names.join(' and ')}`;
+  const tiles = [plan.key, plan.value].some(({ layout }) => layout.id === 'tiles32/1');
+  const narrow = missingCpuFlags(WIDE_CPU_FLAGS);
+  const device = [
+    cpuName(),
+    `${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    variants.names.join(' and '),
+    ...(tiles && narrow.length > 0 ? [`avx512 not run (no ${narrow.join(', ')})`] : []),
+  ].join(', ');
   return {
     calls,
     device,
