@@ -2317,7 +2317,7 @@ void key_products(const Tokens *tokens, int tiles, const KeyQueries<queries> &qu
 // One unit of the tiles of a superblock, and what it is weighted with from the first query on.
 struct Unit {
   const Tokens *tokens;
-  int tiles, unit; // number of the unit
+  int tiles, index; // which unit of the vector
   const float *radius, *weight, *factor;
 };
 
@@ -2326,14 +2326,14 @@ template <int queries, int pairs, int first, class Stream, class Ahead>
 inline void add_pairs(const Unit &unit, Stream &stream, float (*sums)[head_dim][8],
                       Ahead &&ahead) {
   constexpr int steps = unit_pairs / pairs;
-  const int at = 2 * (unit.unit * unit_pairs + first);
+  const int at = 2 * (unit.index * unit_pairs + first);
   __m512 sum[queries][2 * pairs];
   for (int j = 0; j < queries; j++)
     for (int i = 0; i < 2 * pairs; i++)
       sum[j][i] =
           _mm512_mul_ps(_mm512_set1_ps(unit.factor[j]), avx512::from_eight(sums[j][at + i]));
   for (int t = 0; t < unit.tiles; t++) {
-    ahead(t, unit.unit * steps + first / pairs, units * steps);
+    ahead(t, unit.index * steps + first / pairs, units * steps);
     const Halves tile = stream.take(t);
     for (int half = 0; half < 2; half++) {
       const int v = t * tile_tokens + half * lanes;

@@ -480,6 +480,8 @@ async function runInChild(args: Arguments): Promise<void> {
     stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
     env: { ...process.env, ...environment, [CASES_TO]: '3', [FOLDER]: folder },
   });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => child.kill(signal));
   let cases = '';
   child.stdio[3]!.on('data', (text) => {
     cases = (cases + text).slice(-4096);
@@ -492,13 +494,17 @@ async function runInChild(args: Arguments): Promise<void> {
     process.exitCode = status.code!;
     return;
   }
-  const [cache, ...last] = cases.trimEnd().split('\n').at(-1)!.split(' ');
   const how = args.sanitize
     ? 'a sanitizer ended the run: its report stands above'
     : `${status.signal ?? `exit code ${status.code}`} ended the run`;
-  process.stderr.write(
-    cache ? `${how}; it was in ${cache} ${last.join(' ')}, alone: --only ${cache}\n` : `${how}\n`,
-  );
+  const [cache, target, id] = cases.trimEnd().split('\n').at(-1)!.split('\t');
+  const where = cache ? `; it was in ${cache} (${target}) ${id}, alone: --only ${cache}` : '';
+  process.stderr.write(`${how}${where}\n`);
+  // The reports that were asked for, with what ended the run as their one case.
+  const of = { id: id ?? 'run', kernel: 'run', cache: cache ?? '', target: target ?? '' };
+  const report = summarize([failedReport(of, how)], []);
+  if (args.junit !== undefined) writeReport(args.junit, junitXml(report));
+  if (args.json) process.stdout.write(`${JSON.stringify(report)}\n`);
   process.exitCode = 1;
 }
 
@@ -516,5 +522,5 @@ async function sanitizerEnvironment(ids: readonly string[]): Promise<Record<stri
 
 /** Written at once: a crash leaves nothing that waits. */
 function nameCase(cache: string, target: string, id: string): void {
-  writeSync(Number(process.env[CASES_TO]), `${cache} (${target}) ${id}\n`);
+  writeSync(Number(process.env[CASES_TO]), `${cache}\t${target}\t${id}\n`);
 }

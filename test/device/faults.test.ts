@@ -149,8 +149,13 @@ describe.skipIf(missing.length > 0)('verify of an emitted folder', () => {
       kernel,
       text.replace(start, `${start}  *reinterpret_cast<volatile int *>(8) = 1;\n`),
     );
-    const { code, err } = await polarc(['verify', '--out', copy, '--quick']);
+    const junit = join(copy, 'report.xml');
+    const { code, out, err } = await polarc([
+      ...['verify', '--out', copy, '--quick', '--json', '--junit', junit],
+    ]);
     expect(code).toBe(1);
+    expect(JSON.parse(out)).toMatchObject({ ok: false, failed: 1, passed: 0 });
+    expect(readFileSync(junit, 'utf8')).toContain('SIGSEGV ended the run');
     expect(err).toMatch(
       /^SIGSEGV ended the run; it was in faulty \(avx2\) merge: .*, alone: --only faulty$/m,
     );
