@@ -1240,12 +1240,20 @@ __attribute__((noinline)) void read_items(const polarc_encode_params &p, const I
   }
 }
 
+// Of a difference that counts: below 2^-50 none does, so that no denormal reaches a row's error.
+inline __m256 squared(__m256 e) {
+  const __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), e);
+  const __m256 counts = _mm256_cmp_ps(magnitude, _mm256_set1_ps(0x1p-50f), _CMP_GE_OQ);
+  e = _mm256_and_ps(e, counts);
+  return _mm256_mul_ps(e, e);
+}
+
 // The projection on a codeword goes up the tree; what is orthogonal to it is error.
 template <bool with_errors>
 inline __m256 project(__m256 u, __m256 v, __m256 cos, __m256 sin, __m256 &error) {
   if constexpr (with_errors) {
     const __m256 e = _mm256_sub_ps(_mm256_mul_ps(u, sin), _mm256_mul_ps(v, cos));
-    error = _mm256_add_ps(error, _mm256_mul_ps(e, e));
+    error = _mm256_add_ps(error, squared(e));
   }
   return _mm256_add_ps(_mm256_mul_ps(u, cos), _mm256_mul_ps(v, sin));
 }
@@ -1317,7 +1325,7 @@ template <bool with_errors> inline void encode_radii(const __m256 *p, Found &fou
     const __m256i nan = _mm256_set1_epi32(0x7E00);
     if constexpr (with_errors) {
       const __m256 rest = _mm256_sub_ps(radius, decoded);
-      found.error = _mm256_add_ps(found.error, _mm256_mul_ps(rest, rest));
+      found.error = _mm256_add_ps(found.error, squared(rest));
     }
     if (_mm256_movemask_epi8(broken)) {
       clear_block(found.record, i, broken);
@@ -2894,12 +2902,20 @@ __attribute__((noinline)) void read_items(const polarc_encode_params &p, const I
   }
 }
 
+// Of a difference that counts: below 2^-50 none does, so that no denormal reaches a row's error.
+inline __m256 squared(__m256 e) {
+  const __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), e);
+  const __m256 counts = _mm256_cmp_ps(magnitude, _mm256_set1_ps(0x1p-50f), _CMP_GE_OQ);
+  e = _mm256_and_ps(e, counts);
+  return _mm256_mul_ps(e, e);
+}
+
 // The projection on a codeword goes up the tree; what is orthogonal to it is error.
 template <bool with_errors>
 inline __m256 project(__m256 u, __m256 v, __m256 cos, __m256 sin, __m256 &error) {
   if constexpr (with_errors) {
     const __m256 e = _mm256_sub_ps(_mm256_mul_ps(u, sin), _mm256_mul_ps(v, cos));
-    error = _mm256_add_ps(error, _mm256_mul_ps(e, e));
+    error = _mm256_add_ps(error, squared(e));
   }
   return _mm256_add_ps(_mm256_mul_ps(u, cos), _mm256_mul_ps(v, sin));
 }
@@ -2971,7 +2987,7 @@ template <bool with_errors> inline void encode_radii(const __m256 *p, Found &fou
     const __m256i nan = _mm256_set1_epi32(0x7E00);
     if constexpr (with_errors) {
       const __m256 rest = _mm256_sub_ps(radius, decoded);
-      found.error = _mm256_add_ps(found.error, _mm256_mul_ps(rest, rest));
+      found.error = _mm256_add_ps(found.error, squared(rest));
     }
     if (_mm256_movemask_epi8(broken)) {
       clear_block(found.record, i, broken);

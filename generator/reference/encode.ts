@@ -9,6 +9,9 @@ const fl = Math.fround;
 /** Coordinates below this in magnitude become +0, so that no denormal decides a code. */
 const SMALLEST = 2 ** -64;
 
+/** Differences below this in magnitude add nothing to a row's error: their squares need not be normal numbers. */
+const SMALLEST_LOSS = 2 ** -50;
+
 /**
  * Encodes `coder.vector` (float32, original basis, not yet centred) into `coder.record`; the vector is used up.
  *
@@ -61,7 +64,7 @@ export function encodeVector(
   if (scale !== 1) error = fl(error * fl(scale * scale));
   for (let block = 0; block < blocks; block++) {
     const delta = fl(radii[block]! - stored[block]!);
-    error = fl(error + fl(delta * delta));
+    error = fl(error + squared(delta));
   }
   return error;
 }
@@ -116,6 +119,10 @@ function precondition(coder: Coder, matrix: Float32Array | null, matrixAt: numbe
   vector.set(spare);
 }
 
+function squared(loss: number): number {
+  return Math.abs(loss) < SMALLEST_LOSS ? 0 : fl(loss * loss);
+}
+
 /** The number of thresholds t with v > fl(t·u). They ascend, so halving finds it; entries are a power of two. */
 function search(thresholds: Float32Array, entries: number, u: number, v: number): number {
   let code = 0;
@@ -147,7 +154,7 @@ function encodeSigned(
     codes[node] = bits === 1 ? signY : signX | (m << 1) | (signY << (bits - 1));
     vector[node] = fl(fl(u * c) + fl(v * s));
     const across = fl(fl(u * s) - fl(v * c));
-    error = fl(error + fl(across * across));
+    error = fl(error + squared(across));
   }
   return error;
 }
@@ -169,7 +176,7 @@ function encodeLevel(
     codes[offset + node] = code;
     vector[node] = fl(fl(u * c) + fl(v * s));
     const across = fl(fl(u * s) - fl(v * c));
-    error = fl(error + fl(across * across));
+    error = fl(error + squared(across));
   }
   return error;
 }
