@@ -343,13 +343,17 @@ async function runOne(
   const arithmetic = plan.arithmetic[target.id] ?? 'float';
   const bound = target.arithmetics.find(({ id }) => id === arithmetic)?.bound ?? 0;
   const casesWith = (
+    certify = false,
     threaded?: KernelCalls,
     flushToZero?: (on: boolean) => void,
   ): ConformanceCase[] => [
-    ...(job.golden === null ? [] : goldenCases(plan, job.golden.bytes, job.golden.where, bound)),
+    ...(job.golden === null
+      ? []
+      : goldenCases(plan, job.golden.bytes, job.golden.where, { bound, certify })),
     ...conformanceCases(plan, {
       seed,
       bound,
+      certify,
       quick: args.quick === true,
       ...(threaded && { threaded }),
       ...(flushToZero && { flushToZero }),
@@ -390,7 +394,7 @@ async function runOne(
       return [failedReport(of, (error as Error).message)];
     }
     events.loaded(built, arithmetic, bound);
-    const cases = casesWith(threaded.calls, await target.flushToZero?.());
+    const cases = casesWith(built.certify, threaded.calls, await target.flushToZero?.());
     const { calls, variants } = built;
     return await runCases({
       plan,

@@ -26,6 +26,8 @@ export interface CaseContext {
   readonly threaded: KernelCalls | undefined;
   /** Turns flush-to-zero of this thread on or off, where the target can. */
   readonly flushToZero: ((on: boolean) => void) | undefined;
+  /** Encoded bytes that differ may be certified (docs/exactness.md). */
+  readonly certify: boolean;
   /** Fewer and smaller cases. */
   readonly quick: boolean;
 }

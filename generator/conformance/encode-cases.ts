@@ -5,8 +5,10 @@ import { ROLES } from '../plan/index.ts';
 import { FLAGS } from '../reference/index.ts';
 import type { Dtype } from '../spec/index.ts';
 import type { CaseContext, ConformanceCase } from './case.ts';
-import { makeRow, ROW_KINDS, type RowKind } from './inputs.ts';
+import { codesOf } from './certify.ts';
+import { isOrdinary, makeRow, ROW_KINDS, type RowKind } from './inputs.ts';
 import { createJudge } from './judge.ts';
+import { ENOUGH_CODES, judgeEncoded } from './judge-encoded.ts';
 import type { Random } from './random.ts';
 import { kernelsOf } from './role-calls.ts';
 import { fillRows, type RowBuffer } from './row-buffer.ts';
@@ -88,12 +90,10 @@ const encodeCase = (context: CaseContext, role: Role, options: EncodeCase): Conf
         options.slots === 'ascending'
           ? BigInt64Array.from({ length: count }, (_, row) => BigInt(row))
           : drawSlots(random, count, capacity);
+      const kindOf = (row: number): RowKind => options.kind?.(row) ?? 'gaussian';
       const input = fillRows(
         { count, heads: kvHeads, dimension: codec.headDim, dtype, gap: gaps ? 3 : 0 },
-        (row) => {
-          const made = options.row?.(random, codec);
-          return made ?? makeRow(random, options.kind?.(row) ?? 'gaussian', codec.headDim);
-        },
+        (row) => options.row?.(random, codec) ?? makeRow(random, kindOf(row), codec.headDim),
       );
       const before = input.data.slice();
 
@@ -130,14 +130,17 @@ const encodeCase = (context: CaseContext, role: Role, options: EncodeCase): Conf
         }
       }
 
-      judge.bytes(
-        'cache',
-        pool.data,
-        expected.data,
-        whereInPool(codec, pool, kvHeads, plan.pageTokens),
-      );
+      const errors = options.withoutErrors ? {} : { errors: got.errors };
+      judgeEncoded(judge, {
+        plan,
+        role,
+        call: { ...common, cache: pool, ...errors },
+        expected: { cache: expected, errors: wanted.errors },
+        where: whereInPool(codec, pool, kvHeads, plan.pageTokens),
+        certify: context.certify,
+        ordinary: (row) => options.row === undefined && isOrdinary(kindOf(row)),
+      });
       if (!options.withoutErrors) {
-        judge.words('errors', bitsOf(got.errors), bitsOf(wanted.errors));
         const beyond = slots.some((slot) => slot >= BigInt(capacity));
         const flags = Uint32Array.of(beyond ? FLAGS.slotOutOfRange : 0);
         judge.words('flags', got.flags, flags);
@@ -155,9 +158,6 @@ const oneRow = (input: RowBuffer, row: number): RowBuffer['rows'] => ({
 
 const bytesOf = (array: Float32Array | Uint16Array): Uint8Array =>
   new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-
-const bitsOf = (array: Float32Array): Uint32Array =>
-  new Uint32Array(array.buffer, array.byteOffset, array.length);
 
 const sameBits = (a: Float32Array | Uint16Array, b: Float32Array | Uint16Array): boolean =>
   Buffer.compare(bytesOf(a), bytesOf(b)) === 0;
@@ -240,6 +240,15 @@ export const encodeCases = (context: CaseContext): ConformanceCase[] =>
     if (codec.precondition.kind === 'none' && !codec.center) {
       cases.push(
         make({ title: 'at thresholds', count: 16, row: atThresholds, slots: 'ascending' }),
+      );
+    }
+    if (context.certify) {
+      cases.push(
+        make({
+          title: 'codes enough for the share of them that may differ',
+          count: Math.ceil(ENOUGH_CODES / codesOf(codec)),
+          slots: 'ascending',
+        }),
       );
     }
     if (quick) return cases;

@@ -11,9 +11,20 @@ import {
 } from '../safetensors/index.ts';
 import type { ConformanceCase } from './case.ts';
 import { createJudge } from './judge.ts';
+import { judgeEncoded } from './judge-encoded.ts';
 import { kernelsOf } from './role-calls.ts';
 import { createRows } from './row-buffer.ts';
 import { attentionBound, lseTolerance } from './tolerances.ts';
+
+/** Of the rows the first so many are nearly normal numbers (docs/format.md). */
+const NORMAL_ROWS = 16;
+
+export interface GoldenOptions {
+  /** B of the kernels' arithmetic. */
+  readonly bound: number;
+  /** `SuiteOptions.certify`. */
+  readonly certify?: boolean;
+}
 
 /**
  * Cases of one golden file: kernels encode its rows to its bytes and decode its bytes to its vectors, and attend over
@@ -23,7 +34,7 @@ export const goldenCases = (
   plan: Plan,
   bytes: Uint8Array,
   where: string,
-  bound: number,
+  { bound, certify = false }: GoldenOptions,
 ): ConformanceCase[] => {
   const file = readSafetensors(bytes, where);
   for (const role of ROLES) {
@@ -37,7 +48,7 @@ export const goldenCases = (
   }
   return [
     ...ROLES.flatMap((role) => [
-      encodeGolden(plan, role, file),
+      encodeGolden(plan, role, file, certify),
       decodeGolden(plan, role, file, bound),
     ]),
     attendGolden(plan, file, bound),
@@ -68,10 +79,12 @@ const poolOf = (plan: Plan, role: Role, file: Safetensors): GoldenPool => {
   return { data, pages };
 };
 
-const bits = (array: Float32Array): Uint32Array =>
-  new Uint32Array(array.buffer, array.byteOffset, array.length);
-
-const encodeGolden = (plan: Plan, role: Role, file: Safetensors): ConformanceCase => ({
+const encodeGolden = (
+  plan: Plan,
+  role: Role,
+  file: Safetensors,
+  certify: boolean,
+): ConformanceCase => ({
   id: `encode_${role}: golden vectors`,
   kernel: `encode_${role}`,
   run: async (calls) => {
@@ -80,18 +93,25 @@ const encodeGolden = (plan: Plan, role: Role, file: Safetensors): ConformanceCas
     const count = rows.length / plan[role].headDim;
     const expected = poolOf(plan, role, file);
     const cache = { data: new Uint8Array(expected.data.length), pages: expected.pages };
-    const errors = new Float32Array(count);
-    await kernelsOf(calls, role).encode({
+    const call = {
       rows: { data: rows },
       count,
       kvHeads: 1,
       slots: slotsOf(file, role),
       cache,
       transform: transformOf(file, role),
-      errors,
+      errors: new Float32Array(count),
+    };
+    await kernelsOf(calls, role).encode(call);
+    judgeEncoded(judge, {
+      plan,
+      role,
+      call,
+      expected: { cache: expected, errors: floatsOf(tensorOf(file, `${role}.errors`)) },
+      where: (at) => `(byte ${at} of the pool)`,
+      certify,
+      ordinary: (row) => row < NORMAL_ROWS,
     });
-    judge.bytes('cache', cache.data, expected.data, (at) => `(byte ${at} of the pool)`);
-    judge.words('errors', bits(errors), bits(floatsOf(tensorOf(file, `${role}.errors`))));
     return judge.result();
   },
 });

@@ -40,6 +40,12 @@ export const FINITE_KINDS: readonly RowKind[] = [
 /** Every kind: the last three make blocks that no code can represent. */
 export const ROW_KINDS: readonly RowKind[] = [...FINITE_KINDS, 'overflow', 'NaN', 'infinite'];
 
+/**
+ * Rows whose codes lie near a boundary by chance alone. The others were made to have ties, or have them once they are
+ * preconditioned.
+ */
+export const isOrdinary = (kind: RowKind): boolean => kind === 'gaussian' || kind === 'channels';
+
 /** Quiet and signalling NaN of both signs would all read as NaN here; the pattern is set where rows are stored. */
 export const makeRow = (random: Random, kind: RowKind, dimension: number): Float32Array => {
   const row = new Float32Array(dimension);

@@ -7,7 +7,7 @@ import { storedBound } from './tolerances.ts';
 
 export interface CaseResult {
   readonly ok: boolean;
-  /** Bytes that differ from the reference's; encode cases only. */
+  /** Bytes that differ from the reference's, certified or not; encode cases only. */
   readonly differingBytes?: number;
   /** Codes that differ but lie within rounding of their boundary; targets that cannot fix rounding only. */
   readonly certified?: number;
@@ -21,13 +21,20 @@ export interface CaseResult {
 
 export interface Judge {
   fail(message: string): void;
-  /** Bytes or bits that must be equal; counted as differing bytes. */
+  /**
+   * Bytes that must be equal; counted as differing bytes.
+   *
+   * @param left `actual` without what may differ, default `actual`: the bytes that must be equal
+   */
   bytes(
     what: string,
     actual: Uint8Array,
     expected: Uint8Array,
     where: (at: number) => string,
+    left?: Uint8Array,
   ): void;
+  /** Codes that differ and may. */
+  certified(count: number): void;
   /** Whole words that must be equal (row errors as bit patterns, flags). */
   words(what: string, actual: Uint32Array, expected: Uint32Array): void;
   /**
@@ -72,9 +79,24 @@ const sameClass = (actual: number, expected: number): boolean =>
       ? Number.isFinite(actual)
       : actual === expected;
 
+const differences = (
+  actual: Uint8Array,
+  expected: Uint8Array,
+): { readonly count: number; readonly first: number } => {
+  let count = 0;
+  let first = -1;
+  for (let i = 0; i < expected.length; i++) {
+    if (actual[i] === expected[i]) continue;
+    if (first < 0) first = i;
+    count++;
+  }
+  return { count, first };
+};
+
 export const createJudge = (): Judge => {
   const failures: string[] = [];
   let differingBytes: number | undefined;
+  let certified = 0;
   let worst = { ratio: -1, error: 0, bound: 0 };
 
   const measure = (error: number, bound: number): void => {
@@ -86,21 +108,17 @@ export const createJudge = (): Judge => {
     fail: (message) => {
       failures.push(message);
     },
-    bytes: (what, actual, expected, where) => {
-      let different = 0;
-      let first = -1;
-      for (let i = 0; i < expected.length; i++) {
-        if (actual[i] !== expected[i]) {
-          if (first < 0) first = i;
-          different++;
-        }
-      }
-      differingBytes = (differingBytes ?? 0) + different;
-      if (different > 0) {
+    bytes: (what, actual, expected, where, left = actual) => {
+      differingBytes = (differingBytes ?? 0) + differences(actual, expected).count;
+      const { count, first } = differences(left, expected);
+      if (count > 0) {
         failures.push(
-          `${what}: ${different} bytes differ, the first ${where(first)} is ${actual[first]}, not ${expected[first]}`,
+          `${what}: ${count} bytes differ, the first ${where(first)} is ${left[first]}, not ${expected[first]}`,
         );
       }
+    },
+    certified: (count) => {
+      certified += count;
     },
     words: (what, actual, expected) => {
       for (let i = 0; i < expected.length; i++) {
@@ -173,7 +191,7 @@ export const createJudge = (): Judge => {
       const more = failures.length - told.length;
       return {
         ok: failures.length === 0,
-        ...(differingBytes === undefined ? {} : { differingBytes, certified: 0 }),
+        ...(differingBytes === undefined ? {} : { differingBytes, certified }),
         error: worst.error,
         bound: worst.bound,
         message: told.join('; ') + (more > 0 ? ` (and ${more} more)` : ''),

@@ -95,10 +95,11 @@ const kernelTable = (cases: readonly CaseReport[]): string[] => {
       const ratio = (of: CaseReport): number => (of.error ?? 0) / (of.bound ?? 1);
       if (each.bound !== null && (worst === undefined || ratio(each) > ratio(worst))) worst = each;
     }
+    const certified = sum(its, (each) => each.certifiedCodes);
     const measured =
       worst === undefined
         ? kernel.startsWith('encode')
-          ? `${sum(its, (each) => each.differingBytes)} differing bytes`
+          ? `${sum(its, (each) => each.differingBytes)} differing bytes${certified > 0 ? `, ${certified} certified codes` : ''}`
           : ''
         : `worst error ${exponent(worst.error)}, bound ${exponent(worst.bound)}`;
     const counted = `${its.length - failed}/${its.length} passed`;

@@ -15,6 +15,8 @@ export interface SuiteOptions {
   readonly bound: number;
   /** Leave out what repeats a case with other numbers. */
   readonly quick?: boolean;
+  /** Encoded bytes that differ may be certified (docs/exactness.md). Default: they must be equal. */
+  readonly certify?: boolean;
   /** The same kernels on several threads: they must give the same bits. */
   readonly threaded?: KernelCalls;
   /** `Target.flushToZero`: encode must give the same bytes under it. */
@@ -41,6 +43,7 @@ export const conformanceCases = (plan: Plan, options: SuiteOptions): Conformance
       }
       return scene;
     },
+    certify: options.certify ?? false,
     quick: options.quick ?? false,
     threaded: options.threaded,
     flushToZero: options.flushToZero,

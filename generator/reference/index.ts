@@ -58,6 +58,12 @@ export function createReference(plan: Plan): Reference {
   };
 }
 
+export { type Coder, coderOf, type LevelTables } from './coder.ts';
 export { goldenVectors } from './golden.ts';
+export { fromF32Bits } from './half.ts';
+export { type PoolView, unitAddress, viewPool } from './pool.ts';
+export { getBits, getWord, loadRecord, storeRecord } from './record.ts';
+export { rotateVector } from './rotate.ts';
+export { readRow } from './rows.ts';
 export { FLAGS } from './sequences.ts';
 export type { AttentionResult, DecodeResult, MergeResult, ScoresResult, WeightedSumResult };

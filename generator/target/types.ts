@@ -71,6 +71,8 @@ export interface BuiltCache {
   readonly calls: KernelCalls;
   /** Left out: the kernels have one version. */
   readonly variants?: Variants;
+  /** Its float arithmetic cannot be pinned: bytes of this device are certified, not equal (docs/exactness.md). */
+  readonly certify?: boolean;
   /** Zeroed memory where kernels read fastest, for pools and rows. Left out: any array is as good. */
   readonly bytes?: (length: number) => Uint8Array;
   /** What runs it, for reports: "AMD EPYC 9B14, 2 threads". */
