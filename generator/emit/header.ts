@@ -18,31 +18,28 @@ export interface HeaderFields {
   readonly source: Source;
 }
 
-const COMMENTS: Readonly<Record<string, string>> = {
-  '.c': '//',
-  '.cc': '//',
-  '.cpp': '//',
-  '.cu': '//',
-  '.cuh': '//',
-  '.h': '//',
-  '.js': '//',
-  '.mjs': '//',
-  '.ts': '//',
-  '.wgsl': '//',
+/** Formats whose comments do not begin with `//`; those without comments have no mark. */
+const MARKS: Readonly<Record<string, string | undefined>> = {
   '.cmake': '#',
   '.gyp': '#',
   '.gypi': '#',
+  '.json': undefined,
   '.py': '#',
   '.sh': '#',
   '.txt': '#',
 };
+
+function markOf(path: string): string | undefined {
+  const extension = extname(path);
+  return extension in MARKS ? MARKS[extension] : '//';
+}
 
 /**
  * The comment at the head of an emitted file, without a line break at its end: what it is, from which spec and plan,
  * through which template, how to make it again, its licence. Empty for formats that have no comments (JSON).
  */
 export function header(path: string, fields: HeaderFields): string {
-  const mark = COMMENTS[extname(path)];
+  const mark = markOf(path);
   if (mark === undefined) return '';
   const { cache, part, target, planHash, template, source } = fields;
   return [
@@ -59,7 +56,7 @@ export function header(path: string, fields: HeaderFields): string {
 /** Header and body as one file: one comment if the body begins with one, else apart by an empty line. */
 export function withHeader(path: string, head: string, body: string): string {
   if (head === '') return body;
-  const mark = COMMENTS[extname(path)]!;
+  const mark = markOf(path)!;
   if (body.startsWith(`${mark}\n`)) return `${head}\n${body}`;
   return body.startsWith(`${mark} `) ? `${head}\n${mark}\n${body}` : `${head}\n\n${body}`;
 }

@@ -1,4 +1,4 @@
-/** Numbers as text for C, CUDA and WGSL sources. Views hold such text only, never numbers. */
+/** Numbers as text for the sources of kernels. Views hold such text only, never numbers. */
 
 /**
  * The shortest decimal literal that is exactly this float32 value, for example `0.5f`, `1.0f`, `-2.5e-08f`.

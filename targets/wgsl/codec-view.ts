@@ -1,0 +1,203 @@
+/** One codec of a plan as the text that its constants and functions are printed from. */
+
+import type { CodecPlan, LevelPlan } from '../../generator/plan/index.ts';
+import { floatLiteral, type View } from '../../generator/target/index.ts';
+import { cellShape, cellView } from './cells.ts';
+import { floatEntries, u32, vectorEntries, wordEntries } from './literals.ts';
+import { positionFunction } from './positions.ts';
+
+/** Joint tables of two level-1 codes have at most this many bits. */
+const PAIR_BITS = 8;
+
+/** [cos, sin] of a code: of level 1 with the signs of both coordinates. */
+export function directions(level: LevelPlan): [number, number][] {
+  const { cos, sin, bits } = level;
+  if (level.level > 1) return cos.map((c, i) => [c, sin[i]!]);
+  if (bits === 1) {
+    return [
+      [0, sin[0]!],
+      [0, -sin[0]!],
+    ];
+  }
+  return Array.from({ length: 2 ** bits }, (_, code): [number, number] => {
+    const magnitude = (code >> 1) & (2 ** (bits - 2) - 1);
+    const c = cos[magnitude]!;
+    const s = sin[magnitude]!;
+    return [(code & 1) === 1 ? -c : c, code >> (bits - 1) === 1 ? -s : s];
+  });
+}
+
+/** Bytes of workgroup memory that the decoding tables of a codec take. */
+export function tableBytes(codec: CodecPlan, pairTable: boolean): number {
+  const first = codec.levels[0]!.bits;
+  let bytes = pairTable ? 16 * 4 ** first : 8 * 2 ** first;
+  for (const level of codec.levels.slice(1)) bytes += 8 * 2 ** level.bits;
+  if (codec.radius.kind === 'log') bytes += 4 * 2 ** codec.radius.bits;
+  return bytes;
+}
+
+export function canPair(codec: CodecPlan): boolean {
+  return 2 * codec.levels[0]!.bits <= PAIR_BITS && cellShape(codec).size >= 4;
+}
+
+function levelView(p: string, level: LevelPlan, codes: readonly number[]): View {
+  const entries = level.cos.length;
+  return {
+    level: String(level.level),
+    bits: u32(level.bits),
+    signBit: u32(Math.max(0, level.bits - 1)),
+    oneBit: level.bits === 1,
+    oneEntry: entries === 1,
+    nodes: u32(level.nodes),
+    entries: u32(entries),
+    half: u32(entries / 2),
+    thresholdCount: String(entries - 1),
+    hasThresholds: entries > 1,
+    entryNumber: String(entries),
+    book: vectorEntries(level.cos.map((cos, i) => [cos, level.sin[i]!])),
+    thresholds: entries > 1 ? floatEntries(level.thresholds) : '',
+    bit: positionFunction(`${p}_code_bit_l${level.level}`, codes),
+  };
+}
+
+/** Tables that attention and decode fill workgroup memory with. */
+function tableViews(codec: CodecPlan, pairTable: boolean): View[] {
+  return codec.levels.map((level) => {
+    const codes = directions(level);
+    const isPair = pairTable && level.level === 1;
+    const length = isPair ? codes.length ** 2 : codes.length;
+    return {
+      level: String(level.level),
+      pair: isPair,
+      codes: String(codes.length),
+      pairCodes: u32(codes.length),
+      length: String(length),
+      end: u32(length),
+      width: isPair ? '4' : '2',
+      entries: vectorEntries(codes),
+      what: level.level === 1 ? 'cosine and sine, with their signs,' : 'cosine and sine',
+    };
+  });
+}
+
+/** A row of H_m as words: character i is bit i. */
+function signWords(row: string): string {
+  const words = new Array<number>(Math.ceil(row.length / 32)).fill(0);
+  for (let i = 0; i < row.length; i++) {
+    if (row[i] === '1') words[i >> 5] = (words[i >> 5]! | (1 << (i & 31))) >>> 0;
+  }
+  return wordEntries(words);
+}
+
+/**
+ * What the partials of templates/wgsl/ are filled from.
+ *
+ * @param p    first part of every name, as `key`
+ * @param pool name of the binding that holds packed tokens
+ */
+export function codecView(
+  codec: CodecPlan,
+  p: string,
+  pool: string,
+  pairTable = canPair(codec),
+): View {
+  const { precondition, radius, layout, headDim, depth, blocks } = codec;
+  const hadamard = precondition.kind === 'hadamard' ? precondition : null;
+  const rows = layout.id === 'rows/1';
+  const recordWords = Math.ceil(layout.storedBits / 32);
+  const rest = rows ? 0 : layout.storedBits % 8;
+  const wholeBytes = rows ? layout.unitBytes : Math.floor(layout.storedBits / 8);
+  const nodeCount = headDim - blocks;
+  return {
+    p,
+    pool,
+    headDim: u32(headDim),
+    headDimNumber: String(headDim),
+    depth: u32(depth),
+    blocks: u32(blocks),
+    blockNumber: String(blocks),
+    nodeNumber: String(nodeCount),
+    nodeCount: u32(nodeCount),
+    rows,
+    tiles: !rows,
+    unitTokens: u32(layout.unitTokens),
+    recordWords: u32(recordWords),
+    recordWordNumber: String(recordWords),
+    wholeBytes: u32(wholeBytes),
+    rest: rest > 0,
+    planes: planesOf(wholeBytes, rest),
+    scale: floatLiteral(codec.scale),
+    scaleSquared: floatLiteral(Math.fround(codec.scale * codec.scale)),
+    scaled: codec.scale !== 1,
+    center: codec.center,
+    levels: codec.levels.map((level, i) => ({
+      ...levelView(p, level, layout.codes[i]!),
+      first: level.level === 1,
+      // Not of one cell alone: looked up node by node.
+      above: level.level > cellShape(codec).levels,
+      before: String(level.level - 1),
+      offset: u32(headDim - headDim / 2 ** (level.level - 1)),
+      offsetBefore: level.level === 1 ? '' : u32(headDim - headDim / 2 ** (level.level - 2)),
+      blockNodes: u32(level.nodes / blocks),
+    })),
+    topOffset: u32(headDim - headDim / 2 ** (depth - 1)),
+    tables: tableViews(codec, pairTable),
+    pairTable,
+    cell: cellView(codec, p, pairTable),
+    radius: {
+      f16: radius.kind === 'f16',
+      bf16: radius.kind === 'bf16',
+      f32: radius.kind === 'f32',
+      log: radius.kind === 'log',
+      half: radius.kind === 'f16' || radius.kind === 'bf16',
+      bits: u32(radius.bits),
+      mask: u32(2 ** radius.bits - 1),
+      bit: positionFunction(`${p}_radius_bit`, layout.radii),
+      norm: layout.norm === null ? '' : u32(layout.norm),
+      levelNumber: radius.kind === 'log' ? String(radius.levels.length) : '',
+      levelEnd: radius.kind === 'log' ? u32(radius.levels.length) : '',
+      halfLevels: radius.kind === 'log' ? u32(radius.levels.length / 2) : '',
+      levels: radius.kind === 'log' ? floatEntries(radius.levels) : '',
+      thresholdNumber: radius.kind === 'log' ? String(radius.thresholds.length) : '',
+      thresholds: radius.kind === 'log' ? floatEntries(radius.thresholds) : '',
+      exponent: radius.kind === 'bf16' ? '0x7f80u' : '0x7c00u',
+    },
+    none: precondition.kind === 'none',
+    mixes: precondition.kind !== 'none',
+    matrix: precondition.kind === 'matrix',
+    orthogonal: precondition.kind === 'orthogonal',
+    dense: precondition.kind === 'matrix' || precondition.kind === 'orthogonal',
+    usesHadamard: hadamard !== null,
+    paley: hadamard !== null && hadamard.order > 1,
+    run: u32(hadamard === null ? 1 : 2 ** hadamard.log2),
+    butterflies: hadamard !== null && hadamard.log2 > 0,
+    order: u32(hadamard?.order ?? 1),
+    orderNumber: String(hadamard?.order ?? 1),
+    signs: hadamard === null ? '' : signWords(hadamard.signs),
+    signWords: hadamard === null ? '' : String(Math.ceil(hadamard.signs.length / 32)),
+    factorWords: hadamard === null ? '' : String(Math.ceil(hadamard.order ** 2 / 32)),
+    factor: hadamard === null ? '' : signWords(hadamard.matrix.join('')),
+    rootScale: floatLiteral(Math.fround(1 / Math.sqrt(headDim))),
+  };
+}
+
+/** The planes of a tile's last bits: `width` bits of each token, in `bytes` bytes. */
+function planesOf(wholeBytes: number, rest: number): View[] {
+  const planes: View[] = [];
+  let word = 8 * wholeBytes;
+  let done = 0;
+  for (const width of [4, 2, 1]) {
+    if ((rest & width) === 0) continue;
+    const columns = 4 * width;
+    planes.push({
+      word: u32(word),
+      columns: u32(columns),
+      width: u32(width),
+      mask: u32(2 ** width - 1),
+      done: u32(done),
+    });
+    word += columns / 4;
+    done += width;
+  }
+  return planes;
+}

@@ -1,0 +1,330 @@
+/** Plan → the files of a cache for WGSL: a folder with its modules as text, and an ES module that holds and runs them. */
+
+import { className, fileStem } from '../../generator/naming/index.ts';
+import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/plan/index.ts';
+import type { FileView, View } from '../../generator/target/index.ts';
+import { cellShape } from './cells.ts';
+import { canPair, codecView, tableBytes } from './codec-view.ts';
+import { ATTENTION, CODERS, type Kernel } from './kernels.ts';
+import { u32 } from './literals.ts';
+
+const ID = 'wgsl';
+const LANES = 64;
+/** What every WebGPU device has for a workgroup. */
+const WORKGROUP_BYTES = 16384;
+/** Beside the arrays counted here: a row's state, counters, what reductions need. */
+const RESERVED_BYTES = 2048;
+
+const XYZW = ['x', 'y', 'z', 'w'] as const;
+
+/** Below the output folder: `wgsl/llama-d128`. */
+export function moduleFolder(name: string): string {
+  return `${ID}/${fileStem(name)}`;
+}
+
+/** A shader module: its kernel, and what its template is filled from. */
+interface Module {
+  readonly kernel: Kernel;
+  /** `attend_subgroups`, `encode_key`: name of the file and of the string in the ES module. */
+  readonly name: string;
+  readonly template: string;
+  readonly view: View;
+}
+
+export function files(plan: Plan): readonly FileView[] {
+  const folder = moduleFolder(plan.name);
+  const stem = fileStem(plan.name);
+  const modules = modulesOf(plan);
+  const view = bindingView(plan, modules);
+  return [
+    { path: `${folder}/${stem}.js`, template: 'wgsl/binding.js.hbs', view, part: 'binding' },
+    { path: `${folder}/${stem}.d.ts`, template: 'wgsl/binding.d.ts.hbs', view, part: 'types' },
+    {
+      path: `${folder}/package.json`,
+      template: 'wgsl/package.json.hbs',
+      view: { stem },
+      part: 'package',
+    },
+    ...modules.map((module) => ({
+      path: `${folder}/${module.name}.wgsl`,
+      template: `wgsl/${module.template}.wgsl.hbs`,
+      view: module.view,
+      part: module.name,
+    })),
+  ];
+}
+
+const sameFormat = (plan: Plan): boolean => plan.key.formatHash === plan.value.formatHash;
+
+/** Roles whose encode, decode and rotate differ. */
+const coders = (plan: Plan): readonly Role[] => (sameFormat(plan) ? ['key'] : ROLES);
+
+export const isHalf = (plan: Plan): boolean => plan.arithmetic[ID] === 'half';
+
+function modulesOf(plan: Plan): readonly Module[] {
+  const modules: Module[] = [];
+  for (const role of coders(plan)) {
+    for (const kernel of CODERS) {
+      const codec = plan[role];
+      const own = sameFormat(plan) ? '' : `_${role}`;
+      const view = codecView(codec, role, `${role}s`, fits(0, [codec], [canPair(codec)]));
+      modules.push({
+        kernel,
+        name: `${kernel.name}${own}`,
+        template: kernel.name,
+        view: {
+          ...view,
+          real: 'f32',
+          params: paramViews(kernel),
+          pageTokens: u32(plan.pageTokens),
+          cellLines: cellLines(codec),
+        },
+      });
+    }
+  }
+  for (const kernel of ATTENTION) {
+    const view = attentionView(plan, kernel);
+    modules.push({ kernel, name: kernel.name, template: kernel.name, view });
+    if (kernel.name === 'attend' || kernel.name === 'attend_dense') {
+      const name = `${kernel.name}_subgroups`;
+      modules.push({ kernel, name, template: kernel.name, view: { ...view, subgroups: true } });
+    }
+  }
+  return modules;
+}
+
+function paramViews(kernel: Kernel): View[] {
+  return kernel.params.map(({ name, type }) => ({ name, type }));
+}
+
+/** Whether `bytes` and the decoding tables of codecs leave room in workgroup memory. */
+function fits(bytes: number, codecs: readonly CodecPlan[], pairs: readonly boolean[]): boolean {
+  const tables = codecs.reduce((sum, codec, i) => sum + tableBytes(codec, pairs[i]!), 0);
+  return pairs.every(Boolean) && bytes + tables + RESERVED_BYTES <= WORKGROUP_BYTES;
+}
+
+/** Coordinates of a decoded cell: `parts[0].x` … */
+function coordinates(size: number): string[] {
+  const width = Math.min(4, size);
+  return Array.from(
+    { length: size },
+    (_, i) => `parts[${Math.floor(i / width)}].${XYZW[i % width]}`,
+  );
+}
+
+function cellLines(codec: CodecPlan): View[] {
+  return coordinates(cellShape(codec).size).map((coordinate, i) => ({
+    index: String(i),
+    coordinate,
+  }));
+}
+
+/** How queries of a KV head share a workgroup, and what it keeps in workgroup memory. */
+interface Shape {
+  readonly width: number;
+  readonly chunk: number;
+  readonly queriesInWorkgroup: boolean;
+  readonly pairTables: boolean;
+}
+
+function shapeOf(plan: Plan, codecs: readonly CodecPlan[], queries: boolean): Shape {
+  const width = plan.queryGroup <= 2 ? plan.queryGroup : 4;
+  const lane = 4 * width;
+  const reduction = LANES * lane;
+  const query = queries ? plan.key.headDim * lane : 0;
+  // What is dropped first costs least: long chunks, then queries beside the lanes, then pairs of codes.
+  for (const pairTables of [true, false]) {
+    for (const queriesInWorkgroup of [true, false]) {
+      for (const chunk of [256, 128, 64]) {
+        const bytes =
+          chunk * lane +
+          reduction +
+          (queriesInWorkgroup ? query : 0) +
+          codecs.reduce((sum, c) => sum + tableBytes(c, pairTables && canPair(c)), 0);
+        if (bytes + RESERVED_BYTES <= WORKGROUP_BYTES) {
+          return { width, chunk, queriesInWorkgroup, pairTables };
+        }
+      }
+    }
+  }
+  throw new Error('a checked spec whose tables exceed workgroup memory');
+}
+
+const TITLES: Readonly<Record<Role, string>> = { key: 'Keys', value: 'Values' };
+
+/** Roles whose packed tokens a kernel reads. */
+const READS: Readonly<Record<string, readonly Role[]>> = {
+  scores: ['key'],
+  weighted_sum: ['value'],
+  attend: ['key', 'value'],
+};
+
+function attentionView(plan: Plan, kernel: Kernel): View {
+  const { name } = kernel;
+  const roles = READS[name] ?? [];
+  const codecs = roles.map((role) => plan[role]);
+  const dense = name === 'attend_dense';
+  const shape = shapeOf(plan, codecs, name !== 'weighted_sum');
+  const { width, chunk, pairTables } = shape;
+  const half = isHalf(plan) && !dense && name !== 'scores' && name !== 'weighted_sum';
+  const codec = (role: Role): View => ({
+    ...codecView(plan[role], role, `${role}s`, pairTables && canPair(plan[role])),
+    title: TITLES[role],
+    real: half ? 'f16' : 'f32',
+  });
+  // Of dense rows a lane takes pairs of coordinates.
+  const value = dense
+    ? { size: 2, count: plan.value.headDim / 2, levels: 0 }
+    : cellShape(plan.value);
+  const slots = Math.max(1, Math.floor(LANES / value.count));
+  const cellsPerLane = Math.ceil(value.count / LANES);
+  const oneCell = cellsPerLane === 1;
+  const lines = coordinates(value.size).map((coordinate, i) => ({ index: String(i), coordinate }));
+  const perRound = chunk / LANES;
+  const key = cellShape(plan.key);
+  const first = width === 1 ? '' : '.x';
+  const plain = name === 'queries' ? plan.key : plan.value;
+  const general: View =
+    name === 'queries' || name === 'combine' || name === 'merge'
+      ? codecView(plain, name === 'queries' ? 'key' : 'value', 'unused')
+      : {};
+  return {
+    ...general,
+    params: paramViews(kernel),
+    pageTokens: u32(plan.pageTokens),
+    denseDtype: plan.dense,
+    denseF32: plan.dense === 'f32',
+    denseF16: plan.dense === 'f16',
+    denseRows: ROLES.map((role) => ({ p: role, pool: `${role}s` })),
+    isDense: dense,
+    always: dense,
+    half,
+    subgroups: false,
+    masked: name !== 'weighted_sum',
+    unseen: name === 'weighted_sum' ? 'false' : 'mass == 0.0',
+    group: u32(plan.queryGroup),
+    groupWidth: u32(width),
+    groupWidthNumber: String(width),
+    groupParts: u32(Math.ceil(plan.queryGroup / width)),
+    groupIsOne: width === 1,
+    groupLanes: Array.from({ length: width }, (_, i) => u32(i)),
+    groupBits: Array.from({ length: width }, (_, i) => u32(2 ** i)).join(', '),
+    queries: width === 1 ? 'f32' : `vec${width}f`,
+    firstLogit: `logit${first}`,
+    firstWeight: `weight${first}`,
+    queriesInWorkgroup: shape.queriesInWorkgroup,
+    chunk: String(chunk),
+    codecs: roles.map(codec),
+    key: {
+      headDim: u32(plan.key.headDim),
+      headDimNumber: String(plan.key.headDim),
+      unitTokens: u32(plan.key.layout.unitTokens),
+      cell: { size: String(key.size), cells: String(key.count) },
+    },
+    value: {
+      headDim: u32(plan.value.headDim),
+      unitTokens: dense ? '1u' : u32(plan.value.layout.unitTokens),
+      cell: {
+        size: String(value.size),
+        cells: String(value.count),
+        rootLog2: String(value.levels),
+      },
+    },
+    dotLines: coordinates(key.size).map((coordinate, i) => {
+      const at = i === 0 ? 'first' : `first + ${u32(i)}`;
+      return {
+        coordinate: `decoded.${coordinate}`,
+        query: shape.queriesInWorkgroup ? `query[${at}]` : `gather(row, head, part, ${at})`,
+      };
+    }),
+    slots: String(slots),
+    oneCell,
+    cellsPerLane: String(cellsPerLane),
+    sumNumber: String(cellsPerLane * value.size),
+    sumLines: Array.from({ length: cellsPerLane * value.size }, (_, i) => ({
+      index: String(i),
+      coordinate: lines[i % value.size]!.coordinate,
+    })),
+    cellLines: lines,
+    rounds: Array.from({ length: Math.ceil(value.size / perRound) }, (_, round) => {
+      const from = round * perRound;
+      const items = Math.min(perRound, value.size - from);
+      return {
+        first: String(from),
+        last: String(from + items - 1),
+        items: u32(items),
+        lines: Array.from({ length: items }, (_, i) => ({
+          index: String(from + i),
+          place: u32(i * LANES),
+        })),
+      };
+    }),
+  };
+}
+
+function bindingView(plan: Plan, modules: readonly Module[]): View {
+  const format = (codec: CodecPlan): View => {
+    const bits = codec.levels.map((level) => level.bits).join(',');
+    const radius = codec.radius.kind === 'log' ? `log ${codec.radius.bits}` : codec.radius.kind;
+    const { layout, precondition } = codec;
+    return {
+      headDim: String(codec.headDim),
+      unitTokens: String(layout.unitTokens),
+      unitBytes: String(layout.unitBytes),
+      bytesPerToken: String(layout.unitBytes / layout.unitTokens),
+      formatHash: codec.formatHash,
+      needsMean: String(codec.center),
+      needsMatrix:
+        precondition.kind === 'matrix'
+          ? 'per head'
+          : precondition.kind === 'orthogonal'
+            ? 'shared'
+            : 'no',
+      needsDual: String(precondition.kind === 'matrix'),
+      format: `${bits} bits, radius ${radius}, ${precondition.kind}, ${layout.id}`,
+    };
+  };
+  const kernels = [...CODERS, ...ATTENTION];
+  return {
+    class: className(plan.name),
+    stem: fileStem(plan.name),
+    planHash: plan.planHash,
+    group: String(plan.queryGroup),
+    groupParts: String(Math.ceil(plan.queryGroup / (plan.queryGroup <= 2 ? plan.queryGroup : 4))),
+    pageTokens: String(plan.pageTokens),
+    dense: plan.dense,
+    sameFormat: sameFormat(plan),
+    half: isHalf(plan),
+    key: format(plan.key),
+    value: format(plan.value),
+    kernels: kernels.map(({ name, bindings, params }) => ({
+      name,
+      bindings: bindings.map((kind) => `'${kind}'`).join(', '),
+      params: wrapNames(
+        params.map((each) => (each.type === 'f32' ? `${each.name}:f32` : each.name)),
+      ),
+    })),
+    modules: modules.map(({ name, kernel, template, view }) => ({
+      ...view,
+      name,
+      kernelName: kernel.name,
+      ...Object.fromEntries(kernels.map((each) => [`is_${each.name}`, each.name === template])),
+      entries: kernel.entries.map((entry) => ({ entry })),
+    })),
+  };
+}
+
+/** Names in lines of at most 100 columns. */
+function wrapNames(names: readonly string[]): View[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const name of names) {
+    if (line !== '' && 6 + line.length + 1 + name.length > 92) {
+      lines.push(line);
+      line = '';
+    }
+    line = line === '' ? name : `${line} ${name}`;
+  }
+  lines.push(line);
+  return lines.map((text, i) => ({ text, last: i + 1 === lines.length }));
+}
