@@ -1,1 +1,7 @@
-export { type BenchRow, benchAttention, benchEncode } from './measure.ts';
+export {
+  type BenchRow,
+  benchAttention,
+  benchEncode,
+  type CountedRow,
+  countedOf,
+} from './measure.ts';

@@ -1,9 +1,9 @@
 /** Times of kernels, each beside its baseline of the same run. */
 
 import type { KernelCalls, Plan, Role } from '../plan/index.ts';
-import type { Variants } from '../target/index.ts';
+import type { BuiltCache, OperationCount, ResidentCall } from '../target/index.ts';
 import { interleaved, median, timed } from './median.ts';
-import { createEncode, createWorkload, encodeOf } from './workload.ts';
+import { createEncode, createWorkload } from './workload.ts';
 
 /** One line of `bench`; times are medians. */
 export interface BenchRow {
@@ -33,16 +33,23 @@ export interface BenchRow {
 export interface BenchContext {
   readonly target: string;
   readonly plan: Plan;
-  readonly calls: KernelCalls;
-  /** The versions of a kernel to time. Left out: it has one. */
-  readonly variants?: Variants;
-  /** Memory for what the kernels read. */
-  readonly bytes: (length: number) => Uint8Array;
+  readonly built: BuiltCache;
   readonly threads: number;
   /** Bytes a second; null if the target cannot measure it. */
   readonly bandwidth: number | null;
   readonly repeats: number;
 }
+
+/** A call to be timed where its arrays are fastest: on the device, or where they are. */
+const residentOf = async (
+  { calls, resident }: BuiltCache,
+  kernel: keyof KernelCalls,
+  call: unknown,
+): Promise<ResidentCall> =>
+  (await resident?.(kernel, call)) ?? {
+    run: () => timed(() => (calls[kernel] as (call: unknown) => void | Promise<void>)(call)),
+    close: () => {},
+  };
 
 const SHORT: Readonly<Record<string, string>> = { 'rows/1': 'rows', 'tiles32/1': 'tiles' };
 
@@ -51,13 +58,33 @@ const layoutOf = (plan: Plan): string => {
   return key === value ? key! : `${key}, ${value}`;
 };
 
+/** What a loop over tokens executes, of which cache. */
+export interface CountedRow extends OperationCount {
+  readonly target: string;
+  readonly cache: string;
+  readonly layout: string;
+  readonly headDim: number;
+  readonly queryGroup: number;
+}
+
+export const countedOf = (target: string, plan: Plan, built: BuiltCache): CountedRow[] =>
+  (built.operations ?? []).map((count) => ({
+    target,
+    cache: plan.name,
+    layout: layoutOf(plan),
+    headDim: plan.key.headDim,
+    queryGroup: plan.queryGroup,
+    ...count,
+  }));
+
 /** `attend`, in every variant, against `attend_dense`, and that against the memory it reads. */
 export const benchAttention = async (
   context: BenchContext,
   tokens: number,
 ): Promise<BenchRow[]> => {
-  const { target, plan, calls, variants, bytes, threads, bandwidth, repeats } = context;
-  const work = await createWorkload(plan, calls, tokens, bytes);
+  const { target, plan, built, threads, bandwidth, repeats } = context;
+  const { variants } = built;
+  const work = await createWorkload(plan, built, tokens);
   const each = tokens * work.kvHeads;
   const common = {
     target,
@@ -76,11 +103,13 @@ export const benchAttention = async (
   const names = varied && varied.names.length > 1 ? varied.names : [null];
   for (const variant of names) {
     if (variant !== null) varied!.use(variant);
-    const measured = await interleaved(
-      repeats,
-      () => calls.attendDense(work.dense),
-      () => calls.attend(work.packed),
-    );
+    const [denseCall, packedCall] = [
+      await residentOf(built, 'attendDense', work.dense),
+      await residentOf(built, 'attend', work.packed),
+    ];
+    const measured = await interleaved(repeats, denseCall.run, packedCall.run);
+    denseCall.close();
+    packedCall.close();
     const dense = measured.a / each;
     const packed = measured.b / each;
     if (rows.length === 0) {
@@ -116,23 +145,22 @@ export const benchAttention = async (
 
 /** Vectors from cache, one thread. */
 export const benchEncode = async (
-  context: Pick<BenchContext, 'target' | 'plan' | 'calls' | 'repeats'>,
+  context: Pick<BenchContext, 'target' | 'plan' | 'built' | 'repeats'>,
   role: Role,
 ): Promise<BenchRow> => {
-  const { target, plan, calls, repeats } = context;
+  const { target, plan, built, repeats } = context;
   const call = createEncode(plan, role);
-  const encode = encodeOf(calls, role);
+  const encode = await residentOf(built, role === 'key' ? 'encodeKey' : 'encodeValue', call);
   // So many calls a measurement that the clock's resolution does not count.
-  const once = median([await timed(() => encode(call)), await timed(() => encode(call))]);
+  const once = median([await encode.run(), await encode.run()]);
   const calling = Math.max(1, Math.round(2e7 / once));
   const times: number[] = [];
   for (let repeat = 0; repeat < repeats; repeat++) {
-    times.push(
-      await timed(async () => {
-        for (let i = 0; i < calling; i++) await encode(call);
-      }),
-    );
+    let total = 0;
+    for (let i = 0; i < calling; i++) total += await encode.run();
+    times.push(total);
   }
+  encode.close();
   const codec = plan[role];
   return {
     target,

@@ -15,16 +15,16 @@ export const timed = async (call: () => void | Promise<void>): Promise<number> =
 /** Times of two calls in turn: what slows the machine slows both. `a` runs first each time. */
 export const interleaved = async (
   repeats: number,
-  a: () => void | Promise<void>,
-  b: () => void | Promise<void>,
+  a: () => Promise<number>,
+  b: () => Promise<number>,
 ): Promise<{ readonly a: number; readonly b: number; readonly ratio: number }> => {
   await a();
   await b();
   const timesA: number[] = [];
   const timesB: number[] = [];
   for (let i = 0; i < repeats; i++) {
-    timesA.push(await timed(a));
-    timesB.push(await timed(b));
+    timesA.push(await a());
+    timesB.push(await b());
   }
   const ratios = timesA.map((time, i) => time / timesB[i]!);
   return { a: median(timesA), b: median(timesB), ratio: median(ratios) };

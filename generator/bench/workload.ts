@@ -12,6 +12,7 @@ import type {
   Transform,
 } from '../plan/index.ts';
 import { orthogonalMatrix } from '../plan/index.ts';
+import type { BuiltCache } from '../target/index.ts';
 
 /** Nearly normal numbers by a linear congruence: data for timing, where only its spread matters. */
 const numbers = (seed: number): (() => number) => {
@@ -46,7 +47,7 @@ const transformOf = (plan: CodecPlan, kvHeads: number): Transform => {
   return { ...mean, matrix, dual: matrix };
 };
 
-export const encodeOf =
+const encodeOf =
   (calls: KernelCalls, role: Role): KernelCalls['encodeKey'] =>
   (call) =>
     role === 'key' ? calls.encodeKey(call) : calls.encodeValue(call);
@@ -69,13 +70,12 @@ const COLD_BYTES = 160 * 2 ** 20;
 /** A sequence of `tokens` in as many KV heads as make a call read more than the caches hold, each head in one piece. */
 export const createWorkload = async (
   plan: Plan,
-  calls: KernelCalls,
+  { calls, bytes = (length) => new Uint8Array(length), coldBytes = COLD_BYTES }: BuiltCache,
   tokens: number,
-  bytes: (length: number) => Uint8Array,
 ): Promise<Workload> => {
   const bytesOf = (codec: CodecPlan): number => codec.layout.unitBytes / codec.layout.unitTokens;
   const packedBytes = bytesOf(plan.key) + bytesOf(plan.value);
-  const kvHeads = Math.max(1, Math.ceil(COLD_BYTES / (packedBytes * tokens)));
+  const kvHeads = Math.max(1, Math.ceil(coldBytes / (packedBytes * tokens)));
   const pages = Math.ceil(tokens / plan.pageTokens);
 
   const part = async (role: Role): Promise<{ pool: Pool; transform: Transform }> => {

@@ -2,7 +2,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { CommandModule } from 'yargs';
-import { type BenchRow, benchAttention, benchEncode } from '../bench/index.ts';
+import {
+  type BenchRow,
+  benchAttention,
+  benchEncode,
+  type CountedRow,
+  countedOf,
+} from '../bench/index.ts';
 import { UserError } from '../diagnostics/index.ts';
 import { compare, emitCache, MANIFEST, parseManifest, write } from '../emit/index.ts';
 import { planFile } from '../naming/index.ts';
@@ -67,12 +73,16 @@ export const command: CommandModule<object, Arguments> = {
     const targets = ids === undefined ? all : all.filter(({ id }) => ids.includes(id));
     const jobs = await collectJobs(args, all);
     const rows: BenchRow[] = [];
+    const counted: CountedRow[] = [];
     const bandwidths: Record<string, number> = {};
+    const devices: Record<string, string> = {};
     for (const target of targets) {
       await requireReady(target);
       const before = await target.readBandwidth?.(threads);
       const measured = await benchTarget(target, jobs, { tokens, threads, repeats, before });
       rows.push(...measured.rows);
+      counted.push(...measured.counted);
+      if (measured.device !== null) devices[target.id] = measured.device;
       if (measured.bandwidth !== null) bandwidths[target.id] = measured.bandwidth;
     }
     const machine = {
@@ -80,10 +90,13 @@ export const command: CommandModule<object, Arguments> = {
       cores: cpus().length,
       memoryBytes: totalmem(),
       node: process.versions.node,
+      devices,
       readBytesPerSecond: bandwidths,
     };
     process.stdout.write(
-      args.json ? `${JSON.stringify({ machine, rows })}\n` : asText(machine, rows),
+      args.json
+        ? `${JSON.stringify({ machine, rows, counted })}\n`
+        : asText(machine, rows, counted),
     );
   },
 };
@@ -179,6 +192,14 @@ async function requireReady(target: Target): Promise<void> {
   );
 }
 
+interface Measured {
+  readonly rows: BenchRow[];
+  readonly counted: CountedRow[];
+  /** What ran the kernels. */
+  readonly device: string | null;
+  readonly bandwidth: number | null;
+}
+
 async function benchTarget(
   target: Target,
   jobs: readonly Job[],
@@ -188,9 +209,11 @@ async function benchTarget(
     readonly repeats: number;
     readonly before: number | undefined;
   },
-): Promise<{ readonly rows: BenchRow[]; readonly bandwidth: number | null }> {
+): Promise<Measured> {
   const { tokens, threads, repeats, before } = options;
   const rows: BenchRow[] = [];
+  const counted: CountedRow[] = [];
+  let device: string | null = null;
   const encoded = new Set<string>();
   let bandwidth = before ?? null;
   for (const { plan, folder, kernels } of jobs) {
@@ -207,13 +230,13 @@ async function benchTarget(
         const context = {
           target: target.id,
           plan,
-          calls: built.calls,
-          ...(built.variants && { variants: built.variants }),
-          bytes: built.bytes ?? ((length: number) => new Uint8Array(length)),
+          built,
           threads,
           bandwidth,
           repeats,
         };
+        device = built.device;
+        if (kernels === 'all') counted.push(...countedOf(target.id, plan, built));
         if (kernels === 'all') rows.push(...(await benchAttention(context, tokens)));
       } finally {
         built.close();
@@ -224,9 +247,7 @@ async function benchTarget(
           // The query group does not reach encode, nor does the role: one row a format.
           if (encoded.has(plan[role].formatHash)) continue;
           encoded.add(plan[role].formatHash);
-          rows.push(
-            await benchEncode({ target: target.id, plan, calls: single.calls, repeats }, role),
-          );
+          rows.push(await benchEncode({ target: target.id, plan, built: single, repeats }, role));
         }
       } finally {
         single.close();
@@ -237,10 +258,11 @@ async function benchTarget(
   }
   // Memory was perhaps busy the first time: the better of two is nearer to what it can do.
   const after = await target.readBandwidth?.(threads);
-  if (bandwidth === null || after === undefined || after <= bandwidth) return { rows, bandwidth };
+  if (bandwidth === null || after === undefined || after <= bandwidth)
+    return { rows, counted, device, bandwidth };
   const factor = bandwidth / after;
   bandwidth = after;
-  return { rows: rows.map((row) => withBandwidth(row, factor)), bandwidth };
+  return { rows: rows.map((row) => withBandwidth(row, factor)), counted, device, bandwidth };
 }
 
 function withBandwidth(row: BenchRow, factor: number): BenchRow {
@@ -257,11 +279,19 @@ function withBandwidth(row: BenchRow, factor: number): BenchRow {
 interface Machine {
   readonly cpu: string;
   readonly cores: number;
+  readonly devices: Readonly<Record<string, string>>;
   readonly readBytesPerSecond: Readonly<Record<string, number>>;
 }
 
-function asText(machine: Machine, rows: readonly BenchRow[]): string {
+function asText(
+  machine: Machine,
+  rows: readonly BenchRow[],
+  counted: readonly CountedRow[],
+): string {
   const lines = [`${machine.cpu}, ${machine.cores} cores`];
+  for (const [target, device] of Object.entries(machine.devices)) {
+    lines.push(`${target}: ${device}`);
+  }
   for (const [target, rate] of Object.entries(machine.readBytesPerSecond)) {
     lines.push(`${target}: memory is read at ${(rate / 1e9).toFixed(1)} GB/s`);
   }
@@ -275,7 +305,27 @@ function asText(machine: Machine, rows: readonly BenchRow[]): string {
     lines.push('', 'Encode from cache, one thread:');
     lines.push(...encodeTable(encode));
   }
+  if (counted.length > 0) {
+    lines.push('', 'Counted in the emitted code, a coordinate, all query heads of a group:');
+    lines.push(...countedTable(counted));
+  }
   return `${lines.join('\n')}\n`;
+}
+
+function countedTable(rows: readonly CountedRow[]): string[] {
+  return align([
+    ['loop', 'layout', 'd', 'group', 'bytes', 'look-ups', 'integer', 'float'],
+    ...rows.map((row) => [
+      row.loop,
+      row.layout,
+      String(row.headDim),
+      String(row.queryGroup),
+      row.bytes.toFixed(2),
+      row.lookups.toFixed(2),
+      row.integer.toFixed(2),
+      row.float.toFixed(2),
+    ]),
+  ]);
 }
 
 function attentionTable(rows: readonly BenchRow[]): string[] {

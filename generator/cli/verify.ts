@@ -9,6 +9,7 @@ import {
   type ConformanceCase,
   conformanceCases,
   coverage,
+  crossCases,
   failedReport,
   goldenCases,
   junitXml,
@@ -100,7 +101,7 @@ export const command: CommandModule<object, Arguments> = {
         json: { type: 'boolean', describe: 'print one JSON object' },
         sanitize: {
           type: 'boolean',
-          describe: "build and run with the target's sanitizers",
+          describe: 'build and run with the sanitizers of the targets that have some',
         },
         quick: { type: 'boolean', describe: 'leave out cases that repeat others' },
         only: {
@@ -136,9 +137,8 @@ interface Job {
 
 async function verify(args: Arguments): Promise<void> {
   const seed = wholeNumber('--seed', args.seed ?? 1);
-  const ids = args.target === undefined ? undefined : targetIds(args.target);
   const all = await allTargets();
-  const targets = ids === undefined ? all : all.filter(({ id }) => ids.includes(id));
+  const targets = chosenTargets(args, all);
   const progress = createProgress(args.json === true);
   const makeFolder = (): string => mkdtempSync(join(process.env[FOLDER]!, 'cache-'));
   const jobs = await collectJobs(args, seed, all, targets, makeFolder, progress);
@@ -148,21 +148,21 @@ async function verify(args: Arguments): Promise<void> {
     string,
     { device: string | null; arithmetic: Record<string, number>; caches: number }
   >(targets.map(({ id }) => [id, { device: null, arithmetic: {}, caches: 0 }]));
+  const total = jobs.reduce((sum, job) => sum + job.targets.length, 0);
   await inParallel(BUILDS, jobs, async (job, at) => {
     results[at]!.push(...job.found);
-    for (const target of job.targets) {
-      const run = runs.get(target.id)!;
-      const reports = await runOne(job, target, args, seed, ready.get(target.id) ?? null, {
-        loaded: (built, arithmetic, bound) => {
-          run.device = built.device;
-          run.arithmetic[arithmetic] = bound;
-          run.caches++;
-        },
-        line: progress.line,
-      });
-      results[at]!.push(...reports);
-      progress.done(job.plan.name, target.id, reports, jobs.length);
-    }
+    await runJob(job, args, seed, ready, {
+      loaded: (id, built, arithmetic, bound) => {
+        const run = runs.get(id)!;
+        run.device = built.device;
+        run.arithmetic[arithmetic] = bound;
+        run.caches++;
+      },
+      done: (id, reports) => {
+        results[at]!.push(...reports);
+        progress.done(job.plan.name, id, reports, total);
+      },
+    });
   });
   const targetReports: TargetReport[] = [...runs].map(([id, run]) => ({ id, ...run }));
   const report = summarize(results.flat(), targetReports);
@@ -327,85 +327,127 @@ async function readiness(targets: readonly Target[]): Promise<Map<string, string
 }
 
 interface Events {
-  loaded(built: BuiltCache, arithmetic: string, bound: number): void;
-  line(text: string): void;
+  loaded(target: string, built: BuiltCache, arithmetic: string, bound: number): void;
+  done(target: string, reports: readonly CaseReport[]): void;
 }
 
-async function runOne(
+/** A cache built for a target, or what there is to report in its place. */
+type Opened =
+  | { readonly reports: readonly CaseReport[] }
+  | {
+      readonly target: Target;
+      readonly bound: number;
+      readonly built: BuiltCache;
+      readonly threaded: BuiltCache;
+    };
+
+/** Every target of a job, built and loaded, then run one after the other: each reads what the others write. */
+async function runJob(
+  job: Job,
+  args: Arguments,
+  seed: number,
+  ready: ReadonlyMap<string, string | null>,
+  events: Events,
+): Promise<void> {
+  const opened: Opened[] = [];
+  try {
+    for (const target of job.targets) {
+      opened.push(await openTarget(job, target, args, seed, ready.get(target.id) ?? null, events));
+    }
+    for (const [i, each] of opened.entries()) {
+      const { id } = job.targets[i]!;
+      if ('reports' in each) {
+        events.done(id, each.reports);
+        continue;
+      }
+      const writers = opened.flatMap((other) =>
+        other === each || 'reports' in other
+          ? []
+          : [{ target: other.target.id, calls: other.built.calls }],
+      );
+      const { built, threaded, bound, target } = each;
+      const { calls, variants } = built;
+      const cases = [
+        ...casesOf(job, args, seed, bound, built.certify, {
+          threaded: threaded.calls,
+          ...(target.flushToZero && { flushToZero: await target.flushToZero() }),
+        }),
+        ...crossCases(job.plan, writers, { seed, bound }),
+      ];
+      const reports = await runCases({
+        plan: job.plan,
+        target: id,
+        cases,
+        calls,
+        ...(variants && { variants }),
+        starting: (each) => nameCase(job.plan.name, id, each.id),
+      });
+      events.done(id, reports);
+    }
+  } finally {
+    for (const each of opened) {
+      if ('reports' in each) continue;
+      each.built.close();
+      each.threaded.close();
+    }
+  }
+}
+
+function casesOf(
+  job: Job,
+  args: Arguments,
+  seed: number,
+  bound: number,
+  certify = false,
+  options: { threaded?: KernelCalls; flushToZero?: (on: boolean) => void } = {},
+): ConformanceCase[] {
+  const { plan, golden } = job;
+  return [
+    ...(golden === null ? [] : goldenCases(plan, golden.bytes, golden.where, { bound, certify })),
+    ...conformanceCases(plan, { seed, bound, certify, quick: args.quick === true, ...options }),
+  ];
+}
+
+async function openTarget(
   job: Job,
   target: Target,
   args: Arguments,
   seed: number,
   notReady: string | null,
   events: Events,
-): Promise<CaseReport[]> {
-  const { plan } = job;
+): Promise<Opened> {
+  const { plan, folder } = job;
   const arithmetic = plan.arithmetic[target.id] ?? 'float';
   const bound = target.arithmetics.find(({ id }) => id === arithmetic)?.bound ?? 0;
-  const casesWith = (
-    certify = false,
-    threaded?: KernelCalls,
-    flushToZero?: (on: boolean) => void,
-  ): ConformanceCase[] => [
-    ...(job.golden === null
-      ? []
-      : goldenCases(plan, job.golden.bytes, job.golden.where, { bound, certify })),
-    ...conformanceCases(plan, {
-      seed,
-      bound,
-      certify,
-      quick: args.quick === true,
-      ...(threaded && { threaded }),
-      ...(flushToZero && { flushToZero }),
-    }),
-  ];
+  const cases = (): ConformanceCase[] => casesOf(job, args, seed, bound);
   const [missing] = target.unsupported(plan);
   if (missing !== undefined) {
     const listed = target.capabilities.find(({ name }) => name === missing.capability);
     if (listed !== undefined && !listed.supported) {
-      return skippedReports(plan, target.id, casesWith(), missing.message, missing.capability);
+      const { message, capability } = missing;
+      return { reports: skippedReports(plan, target.id, cases(), message, capability) };
     }
     const of = { id: 'capabilities', kernel: 'capabilities', cache: plan.name, target: target.id };
     const known = listed === undefined ? 'does not list' : 'lists as supported';
-    return [
-      failedReport(
-        of,
-        `refused over ${missing.capability}, which the capability table ${known}: ${missing.message}`,
-      ),
-    ];
+    const text = `refused over ${missing.capability}, which the capability table ${known}: ${missing.message}`;
+    return { reports: [failedReport(of, text)] };
   }
-  if (notReady !== null) return skippedReports(plan, target.id, casesWith(), notReady);
-
-  const loaded: BuiltCache[] = [];
+  if (notReady !== null) {
+    return { reports: skippedReports(plan, target.id, cases(), notReady) };
+  }
+  const sanitize = args.sanitize ? { sanitize: true } : {};
+  const load = (threads: number): Promise<BuiltCache> =>
+    target.build({ folder, plan, threads, ...sanitize });
+  let built: BuiltCache | undefined;
   try {
-    const load = async (threads: number): Promise<BuiltCache> => {
-      const sanitize = args.sanitize ? { sanitize: true } : {};
-      const built = await target.build({ folder: job.folder, plan, threads, ...sanitize });
-      loaded.push(built);
-      return built;
-    };
-    let built: BuiltCache;
-    let threaded: BuiltCache;
-    try {
-      built = await load(1);
-      threaded = await load(THREADS);
-    } catch (error) {
-      const of = { id: 'build', kernel: 'build', cache: plan.name, target: target.id };
-      return [failedReport(of, (error as Error).message)];
-    }
-    events.loaded(built, arithmetic, bound);
-    const cases = casesWith(built.certify, threaded.calls, await target.flushToZero?.());
-    const { calls, variants } = built;
-    return await runCases({
-      plan,
-      target: target.id,
-      cases,
-      calls,
-      ...(variants && { variants }),
-      starting: ({ id }) => nameCase(plan.name, target.id, id),
-    });
-  } finally {
-    for (const built of loaded) built.close();
+    built = await load(1);
+    const threaded = await load(THREADS);
+    events.loaded(target.id, built, arithmetic, bound);
+    return { target, bound, built, threaded };
+  } catch (error) {
+    built?.close();
+    const of = { id: 'build', kernel: 'build', cache: plan.name, target: target.id };
+    return { reports: [failedReport(of, (error as Error).message)] };
   }
 }
 
@@ -478,7 +520,7 @@ function coverageText(specs: Parameters<typeof coverage>[0], seed: number): stri
 
 /** Runs the kernels in a process of their own, so that one that crashes is reported like one that computes wrongly. */
 async function runInChild(args: Arguments): Promise<void> {
-  const environment = args.sanitize ? await sanitizerEnvironment(targetIds(args.target)) : {};
+  const environment = args.sanitize ? await sanitizerEnvironment(args) : {};
   const folder = mkdtempSync(join(tmpdir(), 'polarc-verify-'));
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
@@ -512,12 +554,24 @@ async function runInChild(args: Arguments): Promise<void> {
   process.exitCode = 1;
 }
 
-async function sanitizerEnvironment(ids: readonly string[]): Promise<Record<string, string>> {
+/** Those that are named, else all; with --sanitize all that have sanitizers. */
+function chosenTargets(args: Arguments, all: readonly Target[]): readonly Target[] {
+  if (args.target !== undefined) {
+    const ids = targetIds(args.target);
+    return all.filter(({ id }) => ids.includes(id));
+  }
+  return args.sanitize ? all.filter((target) => target.sanitizerEnvironment !== undefined) : all;
+}
+
+async function sanitizerEnvironment(args: Arguments): Promise<Record<string, string>> {
   const environment: Record<string, string> = {};
-  for (const target of await allTargets()) {
-    if (!ids.includes(target.id)) continue;
+  for (const target of chosenTargets(args, await allTargets())) {
     if (target.sanitizerEnvironment === undefined) {
-      throw new UserError('P210', `${target.id} has no sanitizers`, 'leave out --sanitize');
+      throw new UserError(
+        'P210',
+        `${target.id} has no sanitizers`,
+        'leave out --sanitize, or the target',
+      );
     }
     Object.assign(environment, await target.sanitizerEnvironment());
   }

@@ -1,4 +1,5 @@
 export type { ConformanceCase } from './case.ts';
+export { crossCases, type Writer } from './cross-cases.ts';
 export { goldenCases } from './golden-cases.ts';
 export type { CaseResult } from './judge.ts';
 export { COVERAGE, coverage, type RandomSpecsOptions, randomSpecs } from './random-specs.ts';

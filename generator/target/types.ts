@@ -66,6 +66,25 @@ export interface Variants {
   use(name: string): void;
 }
 
+/** A call whose arrays lie where kernels read them, to be timed again and again. */
+export interface ResidentCall {
+  /** Runs it; nanoseconds by the best clock there is. */
+  run(): Promise<number>;
+  close(): void;
+}
+
+/** Operations of the loops over tokens, counted in the emitted code: of one coordinate, for all queries of a group. */
+export interface OperationCount {
+  /** `attend, keys`: the kernel and its loop. */
+  readonly loop: string;
+  /** Packed bytes of memory. */
+  readonly bytes: number;
+  /** Look-ups in tables, and numbers read from memory that a workgroup shares. */
+  readonly lookups: number;
+  readonly integer: number;
+  readonly float: number;
+}
+
 /** An emitted cache, built and loaded. */
 export interface BuiltCache {
   readonly calls: KernelCalls;
@@ -75,6 +94,12 @@ export interface BuiltCache {
   readonly certify?: boolean;
   /** Zeroed memory where kernels read fastest, for pools and rows. Left out: any array is as good. */
   readonly bytes?: (length: number) => Uint8Array;
+  /** Copies a call's arrays to where kernels read them. Left out: they are there already. */
+  readonly resident?: (kernel: keyof KernelCalls, call: unknown) => Promise<ResidentCall>;
+  /** Bytes that a timed call reads at least, so that no cache holds them. Default 160 MiB. */
+  readonly coldBytes?: number;
+  /** What its loops over tokens execute, where the machine that runs it says little about others. */
+  readonly operations?: readonly OperationCount[];
   /** What runs it, for reports: "AMD EPYC 9B14, 2 threads". */
   readonly device: string;
   close(): void;

@@ -8,8 +8,9 @@ import { pathToFileURL } from 'node:url';
 import { UserError } from '../../generator/diagnostics/index.ts';
 import { className, fileStem } from '../../generator/naming/index.ts';
 import type { BuildOptions, BuiltCache } from '../../generator/target/index.ts';
-import { type EmittedClass, type EmittedKernels, kernelCalls } from './calls.ts';
+import { type EmittedClass, type EmittedKernels, kernelCalls, residentCall } from './calls.ts';
 import { type OpenedDevice, openDevice } from './device.ts';
+import { countOperations } from './operations.ts';
 import { moduleFolder } from './view.ts';
 
 const VARIANTS = ['subgroups', 'core'];
@@ -36,7 +37,8 @@ function sharedDevice(progress: ((line: string) => void) | undefined): Promise<O
 /** Loads the ES module of a cache from an emitted folder. Throws a `UserError` that names what is missing. */
 export async function build(options: BuildOptions): Promise<BuiltCache> {
   const { plan, progress } = options;
-  const path = join(resolve(options.folder), moduleFolder(plan.name), `${fileStem(plan.name)}.js`);
+  const folder = join(resolve(options.folder), moduleFolder(plan.name));
+  const path = join(folder, `${fileStem(plan.name)}.js`);
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -69,6 +71,10 @@ export async function build(options: BuildOptions): Promise<BuiltCache> {
       },
     },
     certify: !device.software,
+    resident: async (kernel, call) => residentCall(device.device, emitted.inUse, kernel, call),
+    // On a CPU a call that long takes seconds, and tells no more.
+    ...(device.software ? { coldBytes: 0 } : {}),
+    operations: countOperations(await readFile(join(folder, 'attend.wgsl'), 'utf8'), plan),
     device: [
       device.name,
       names.join(' and '),

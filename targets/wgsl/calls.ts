@@ -15,6 +15,7 @@ import type {
   Rows,
   Transform,
 } from '../../generator/plan/index.ts';
+import type { ResidentCall } from '../../generator/target/index.ts';
 
 export interface EmittedPrepared {
   record(target: GPUCommandEncoder | GPUComputePassEncoder): void;
@@ -97,8 +98,8 @@ export class Arrays {
     return buffer;
   }
 
-  /** Runs what was prepared, and copies back what it wrote. */
-  async run(prepared: EmittedPrepared): Promise<void> {
+  /** Submits what was prepared; what comes back copies what it wrote into the arrays. */
+  submit(prepared: EmittedPrepared): () => Promise<void> {
     const encoder = this.#device.createCommandEncoder();
     prepared.record(encoder);
     const back = [...this.#written].map((data) => {
@@ -108,12 +109,14 @@ export class Arrays {
       return { data, copy };
     });
     this.#device.queue.submit([encoder.finish()]);
-    for (const { data, copy } of back) {
-      await copy.mapAsync(MAP_READ);
-      const bytes = new Uint8Array(copy.getMappedRange(), 0, data.byteLength);
-      new Uint8Array(data.buffer, data.byteOffset, data.byteLength).set(bytes);
-      copy.destroy();
-    }
+    return async () => {
+      for (const { data, copy } of back) {
+        await copy.mapAsync(MAP_READ);
+        const bytes = new Uint8Array(copy.getMappedRange(), 0, data.byteLength);
+        new Uint8Array(data.buffer, data.byteOffset, data.byteLength).set(bytes);
+        copy.destroy();
+      }
+    };
   }
 
   destroy(): void {
@@ -271,24 +274,95 @@ function transformOf(transform: Transform, transforms: Packed<Float32Array>): Ca
   return out;
 }
 
+/** Timestamps in nanoseconds around one pass. */
+interface Clock {
+  readonly timestampWrites: GPUComputePassTimestampWrites;
+  resolve(encoder: GPUCommandEncoder): void;
+  read(): Promise<number>;
+  destroy(): void;
+}
+
+const QUERY_RESOLVE = 0x200;
+
+function clockOf(device: GPUDevice): Clock {
+  const querySet = device.createQuerySet({ type: 'timestamp', count: 2 });
+  const times = device.createBuffer({ size: 16, usage: QUERY_RESOLVE | COPY_SRC });
+  const copy = device.createBuffer({ size: 16, usage: MAP_READ | COPY_DST });
+  return {
+    timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
+    resolve: (encoder) => {
+      encoder.resolveQuerySet(querySet, 0, 2, times, 0);
+      encoder.copyBufferToBuffer(times, 0, copy, 0, 16);
+    },
+    read: async () => {
+      await copy.mapAsync(MAP_READ);
+      const [begin, end] = new BigUint64Array(copy.getMappedRange().slice(0));
+      copy.unmap();
+      return Number(end! - begin!);
+    },
+    destroy: () => {
+      querySet.destroy();
+      times.destroy();
+      copy.destroy();
+    },
+  };
+}
+
+/** A call on the device, to be timed: by timestamps of the device where it has some, else until its queue is done. */
+export function residentCall(
+  device: GPUDevice,
+  kernels: EmittedKernels,
+  name: keyof KernelCalls,
+  call: unknown,
+): ResidentCall {
+  const arrays = new Arrays(device);
+  const prepared = prepareCall(kernels, arrays, name, call);
+  const clock = device.features.has('timestamp-query') ? clockOf(device) : null;
+  return {
+    run: async () => {
+      const encoder = device.createCommandEncoder();
+      const started = performance.now();
+      const pass = encoder.beginComputePass(
+        clock === null ? {} : { timestampWrites: clock.timestampWrites },
+      );
+      prepared.record(pass);
+      pass.end();
+      clock?.resolve(encoder);
+      device.queue.submit([encoder.finish()]);
+      await device.queue.onSubmittedWorkDone();
+      return clock === null ? (performance.now() - started) * 1e6 : await clock.read();
+    },
+    close: () => {
+      prepared.destroy();
+      arrays.destroy();
+      clock?.destroy();
+    },
+  };
+}
+
 /** The kernels as the suite calls them. `kernels` gives the variant in use. */
 export function kernelCalls(device: GPUDevice, kernels: () => EmittedKernels): KernelCalls {
   const run = async (name: keyof KernelCalls, call: unknown): Promise<void> => {
     const arrays = new Arrays(device);
-    device.pushErrorScope('validation');
-    let failure: unknown;
     try {
-      const prepared = prepareCall(kernels(), arrays, name, call);
-      await arrays.run(prepared);
+      // Nothing waits between the two: the scope holds the errors of this call and of no other.
+      device.pushErrorScope('validation');
+      let readBack: (() => Promise<void>) | undefined;
+      let prepared: EmittedPrepared | undefined;
+      let scope: Promise<GPUError | null>;
+      try {
+        prepared = prepareCall(kernels(), arrays, name, call);
+        readBack = arrays.submit(prepared);
+      } finally {
+        scope = device.popErrorScope();
+      }
+      const error = await scope;
+      if (error !== null) throw new Error(`WebGPU: ${error.message}`);
+      await readBack();
       prepared.destroy();
-    } catch (error) {
-      failure = error;
     } finally {
       arrays.destroy();
     }
-    const error = await device.popErrorScope();
-    if (error !== null) throw new Error(`WebGPU: ${error.message}`);
-    if (failure !== undefined) throw failure;
   };
   return {
     encodeKey: (call: EncodeCall) => run('encodeKey', call),

@@ -27,7 +27,7 @@ export function cellShape(codec: CodecPlan): CellShape {
   return { size, count: headDim / size, levels, roots: size / 2 ** levels };
 }
 
-/** A code of a cell: its level, the node within the cell, and its width. */
+/** A code of a cell, or (level 0) a radius of it or its code: the node within the cell, and its width. */
 interface Field {
   readonly level: number;
   readonly node: number;
@@ -47,6 +47,15 @@ interface Stream {
 
 function fieldsOf(codec: CodecPlan, shape: CellShape): readonly Field[] {
   const fields: Field[] = [];
+  if (ownsRadii(codec, shape)) {
+    for (let node = 0; node < shape.roots; node++) {
+      const bits = Array.from(
+        { length: shape.count },
+        (_, cell) => codec.layout.radii[cell * shape.roots + node]!,
+      );
+      fields.push({ level: 0, node, width: codec.radius.bits, bits });
+    }
+  }
   for (let level = 1; level <= shape.levels; level++) {
     const nodes = shape.size / 2 ** level;
     for (let node = 0; node < nodes; node++) {
@@ -58,6 +67,24 @@ function fieldsOf(codec: CodecPlan, shape: CellShape): readonly Field[] {
     }
   }
   return fields;
+}
+
+/** Whether no tree is larger than a cell, so that its radii are read with its codes. */
+function ownsRadii({ depth }: CodecPlan, { levels }: CellShape): boolean {
+  return depth === levels;
+}
+
+/** Most bits of the joint index of the two codes of level 3 and the one of level 4. */
+const JOINT_BITS = 6;
+
+/** Whether a cell's codes of levels 3 and 4 stand side by side, few enough for one look-up. */
+export function canJoin(codec: CodecPlan): boolean {
+  const shape = cellShape(codec);
+  if (shape.levels !== 4) return false;
+  const [, , b3, b4] = codec.levels.map(({ bits }) => bits) as [number, number, number, number];
+  if (2 * b3 + b4 > JOINT_BITS) return false;
+  const [, , l3, l4] = codec.layout.codes as readonly (readonly number[])[];
+  return l4!.every((bit, i) => l3![2 * i + 1] === l3![2 * i]! + b3 && bit === l3![2 * i + 1]! + b3);
 }
 
 /** Fields that lie farther apart than this go to streams of their own. */
@@ -124,14 +151,16 @@ export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View 
       ? code(1, 2 * pair, 2 * bits1)
       : `(${code(1, 2 * pair)}) | ((${code(1, 2 * pair + 1)}) << ${u32(bits1)})`;
 
+  const joint = canJoin(codec) && pairTable;
   const upper: View[] = [];
-  for (let level = levels; level >= 2; level--) {
+  for (let level = joint ? 2 : levels; level >= 2; level--) {
     for (let node = 0; node < size / 2 ** level; node++) {
       upper.push({
         level: String(level),
         left: `radius_l${level - 1}_${2 * node}`,
         right: `radius_l${level - 1}_${2 * node + 1}`,
         pair: `pair_l${level}_${node}`,
+        split: level > 2,
         code: code(level, node),
         // The factor of a root is 1: what it is multiplied with comes at the end.
         factor: level === levels ? '' : `radius_l${level}_${node}`,
@@ -140,14 +169,13 @@ export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View 
   }
   const parts = Array.from({ length: Math.max(1, size / 4) }, (_, part) => {
     const pairs = size >= 4 ? [2 * part, 2 * part + 1] : [part];
-    const factor = (node: number): string => (levels === 1 ? '' : `radius_l1_${node}`);
     return {
       index: String(part),
       pairTable: pairTable && size >= 4,
       pairCode: pairTable && size >= 4 ? pairCode(part) : '',
-      codes: pairs.map((node) => ({ code: code(1, node), factor: factor(node) })),
-      scaled: levels > 1,
-      factors: levels > 1 ? pairs.map((node) => `${factor(node)}, ${factor(node)}`).join(', ') : '',
+      codes: pairs.map((node) => ({ code: code(1, node) })),
+      // Both radii of the node above, each for its two coordinates.
+      factor: levels === 1 ? '' : ` * pair_l2_${part}.xxyy`,
       /** Radii of the trees that the part's coordinates belong to, where a cell has several. */
       roots:
         roots > 1
@@ -162,13 +190,18 @@ export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View 
     streams: views,
     upper,
     parts,
+    joint,
+    jointCode: joint ? code(3, 0, 2 * codec.levels[2]!.bits + codec.levels[3]!.bits) : '',
+    jointRadii: joint
+      ? ['x', 'y', 'z', 'w'].map((part, node) => ({ name: `radius_l2_${node}`, part }))
+      : [],
     width: size >= 4 ? '4' : '2',
     size: String(size),
     cells: String(shape.count),
     partCount: String(parts.length),
     roots: Array.from({ length: roots }, (_, root) => ({
       index: String(root),
-      block: roots === 1 ? '' : `cell * ${u32(roots)} + ${u32(root)}`,
+      code: ownsRadii(codec, shape) ? code(0, root) : '',
       bit: u32(2 ** root),
     })),
     single: roots === 1,
@@ -181,7 +214,7 @@ export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View 
       child: `(cell >> ${u32(level - Math.log2(size) - 1)}) & 1u`,
     })),
     rootBlock: `cell >> ${u32(Math.max(0, codec.depth - Math.log2(size)))}`,
-    rootIsBlock: codec.depth === levels,
+    ownsRadii: ownsRadii(codec, shape),
   };
 }
 
@@ -221,7 +254,7 @@ function streamView(stream: Stream, bitOf: string, rows: boolean): View {
       next: i + 1 < raw ? `${stream.name}_raw_${i + 1}` : '0u',
     })),
     raw: Array.from({ length: raw }, (_, i) => ({
-      index: String(i),
+      name: `${stream.name}_${funnel ? 'raw_' : ''}${i}`,
       at: i === 0 ? '' : ` + ${u32(i)}`,
       // Of tiles: the bytes that make up the word.
       bytes: Array.from({ length: Math.min(4, Math.ceil(loaded / 8) - 4 * i) }, (_, byte) => ({

@@ -2,7 +2,7 @@
 
 import type { CodecPlan, LevelPlan } from '../../generator/plan/index.ts';
 import { floatLiteral, type View } from '../../generator/target/index.ts';
-import { cellShape, cellView } from './cells.ts';
+import { canJoin, cellShape, cellView } from './cells.ts';
 import { floatEntries, u32, vectorEntries, wordEntries } from './literals.ts';
 import { positionFunction } from './positions.ts';
 
@@ -31,9 +31,18 @@ export function directions(level: LevelPlan): [number, number][] {
 export function tableBytes(codec: CodecPlan, pairTable: boolean): number {
   const first = codec.levels[0]!.bits;
   let bytes = pairTable ? 16 * 4 ** first : 8 * 2 ** first;
-  for (const level of codec.levels.slice(1)) bytes += 8 * 2 ** level.bits;
+  const joint = pairTable && canJoin(codec);
+  for (const { level, bits } of codec.levels.slice(1)) {
+    if (!(joint && (level === 3 || level === 4))) bytes += 8 * 2 ** bits;
+  }
+  if (joint) bytes += 16 * jointLength(codec);
   if (codec.radius.kind === 'log') bytes += 4 * 2 ** codec.radius.bits;
   return bytes;
+}
+
+/** Entries of the table of levels 3 and 4 together. */
+function jointLength({ levels }: CodecPlan): number {
+  return 2 ** (2 * levels[2]!.bits + levels[3]!.bits);
 }
 
 export function canPair(codec: CodecPlan): boolean {
@@ -69,6 +78,8 @@ function tableViews(codec: CodecPlan, pairTable: boolean): View[] {
     return {
       level: String(level.level),
       pair: isPair,
+      // Levels 3 and 4 are looked up together where that can be.
+      inTable: !(pairTable && canJoin(codec) && (level.level === 3 || level.level === 4)),
       codes: String(codes.length),
       pairCodes: u32(codes.length),
       length: String(length),
@@ -111,6 +122,9 @@ export function codecView(
   return {
     p,
     pool,
+    // Whose names the decoding tables have.
+    tableOwner: p,
+    ownsTables: true,
     headDim: u32(headDim),
     headDimNumber: String(headDim),
     depth: u32(depth),
@@ -144,6 +158,14 @@ export function codecView(
     tables: tableViews(codec, pairTable),
     pairTable,
     cell: cellView(codec, p, pairTable),
+    ...(canJoin(codec)
+      ? {
+          jointLength: String(jointLength(codec)),
+          jointEnd: u32(jointLength(codec)),
+          jointThird: u32(2 ** codec.levels[2]!.bits),
+          jointFourth: u32(4 ** codec.levels[2]!.bits),
+        }
+      : {}),
     radius: {
       f16: radius.kind === 'f16',
       bf16: radius.kind === 'bf16',
@@ -160,7 +182,7 @@ export function codecView(
       levels: radius.kind === 'log' ? floatEntries(radius.levels) : '',
       thresholdNumber: radius.kind === 'log' ? String(radius.thresholds.length) : '',
       thresholds: radius.kind === 'log' ? floatEntries(radius.thresholds) : '',
-      exponent: radius.kind === 'bf16' ? '0x7f80u' : '0x7c00u',
+      exponent: { f16: '0x7c00u', bf16: '0x7f80u', f32: '0x7f800000u', log: '' }[radius.kind],
     },
     none: precondition.kind === 'none',
     mixes: precondition.kind !== 'none',

@@ -61,20 +61,24 @@ export async function openDevice(options: OpenOptions = {}): Promise<OpenedDevic
   return withDevice(opened, { maxStorageBufferBindingSize, maxBufferSize });
 }
 
-/** A device that checks shaders, with all FEATURES, and runs nothing. */
-export async function openNullDevice(): Promise<OpenedDevice> {
+/** A device that checks shaders, within the core limits and with the given features, and runs nothing. */
+export async function openNullDevice(
+  features: readonly GPUFeatureName[] = FEATURES,
+): Promise<OpenedDevice> {
   nullGpu ??= (await importDawn()).create(['backend=null']);
   const adapter = await nullGpu.requestAdapter();
   if (adapter === null) throw new UserError('P300', 'this build of Dawn has no null backend');
-  return withDevice({ adapter, name: 'Dawn without a device', software: false }, {});
+  const opened = { adapter, name: 'Dawn without a device', software: false };
+  return withDevice(opened, {}, features);
 }
 
 async function withDevice(
   opened: OpenedAdapter,
   requiredLimits: Record<string, number>,
+  features: readonly GPUFeatureName[] = FEATURES,
 ): Promise<OpenedDevice> {
   const { adapter } = opened;
-  const requiredFeatures = FEATURES.filter((feature) => adapter.features.has(feature));
+  const requiredFeatures = features.filter((feature) => adapter.features.has(feature));
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
   return { ...opened, device, close: () => device.destroy() };
 }

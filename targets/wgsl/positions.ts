@@ -30,7 +30,7 @@ export function positionFunction(name: string, positions: readonly number[]): Vi
   const cases = chosen.map((piece, at) => {
     const first = at === 0 ? 0 : chosen[at - 1]!.end;
     const index = first === 0 ? 'i' : `(i - ${u32(first)})`;
-    const table = `${name}s${chosen.length > 1 ? `_${at}` : ''}`;
+    const table = `${name}_list${chosen.length > 1 ? `_${at}` : ''}`;
     if (!isEven(piece.offsets)) {
       tables.push({
         name: table,

@@ -12,8 +12,8 @@ const ID = 'wgsl';
 const LANES = 64;
 /** What every WebGPU device has for a workgroup. */
 const WORKGROUP_BYTES = 16384;
-/** Beside the arrays counted here: a row's state, counters, what reductions need. */
-const RESERVED_BYTES = 2048;
+/** Beside the arrays counted here: a row's state and counters. */
+const RESERVED_BYTES = 256;
 
 const XYZW = ['x', 'y', 'z', 'w'] as const;
 
@@ -129,8 +129,10 @@ interface Shape {
 
 function shapeOf(plan: Plan, codecs: readonly CodecPlan[], queries: boolean): Shape {
   const width = plan.queryGroup <= 2 ? plan.queryGroup : 4;
+  // A vector of three numbers would take the room of four.
   const lane = 4 * width;
   const reduction = LANES * lane;
+  const lost = 4 * cellShape(plan.value).count;
   const query = queries ? plan.key.headDim * lane : 0;
   // What is dropped first costs least: long chunks, then queries beside the lanes, then pairs of codes.
   for (const pairTables of [true, false]) {
@@ -139,6 +141,7 @@ function shapeOf(plan: Plan, codecs: readonly CodecPlan[], queries: boolean): Sh
         const bytes =
           chunk * lane +
           reduction +
+          lost +
           (queriesInWorkgroup ? query : 0) +
           codecs.reduce((sum, c) => sum + tableBytes(c, pairTables && canPair(c)), 0);
         if (bytes + RESERVED_BYTES <= WORKGROUP_BYTES) {
@@ -162,7 +165,9 @@ const READS: Readonly<Record<string, readonly Role[]>> = {
 function attentionView(plan: Plan, kernel: Kernel): View {
   const { name } = kernel;
   const roles = READS[name] ?? [];
-  const codecs = roles.map((role) => plan[role]);
+  // Keys and values of one format share their tables.
+  const shares = roles.length > 1 && sameFormat(plan);
+  const codecs = shares ? [plan.key] : roles.map((role) => plan[role]);
   const dense = name === 'attend_dense';
   const shape = shapeOf(plan, codecs, name !== 'weighted_sum');
   const { width, chunk, pairTables } = shape;
@@ -170,6 +175,7 @@ function attentionView(plan: Plan, kernel: Kernel): View {
   const codec = (role: Role): View => ({
     ...codecView(plan[role], role, `${role}s`, pairTables && canPair(plan[role])),
     title: TITLES[role],
+    ...(shares ? { tableOwner: 'codec', ownsTables: role === 'key' } : {}),
     real: half ? 'f16' : 'f32',
   });
   // Of dense rows a lane takes pairs of coordinates.

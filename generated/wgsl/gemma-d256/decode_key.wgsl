@@ -238,17 +238,21 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn key_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn key_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn key_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = key_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn key_codes_bit(i: u32) -> u32 {
@@ -271,11 +275,11 @@ fn key_code_bit_l7(i: u32) -> u32 {
   return 614u + 176u * i;
 }
 
-const key_code_bit_l8s = array<u32, 1>(
+const key_code_bit_l8_list = array<u32, 1>(
   702u
 );
 fn key_code_bit_l8(i: u32) -> u32 {
-  return key_code_bit_l8s[i];
+  return key_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -288,12 +292,11 @@ struct key_cell {
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_from = key_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (key_byte(unit, t, codes_at))
     | (key_byte(unit, t, codes_at + 1u) << 8u)
     | (key_byte(unit, t, codes_at + 2u) << 16u)
     | (key_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = key_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
   let codes_1_raw_0 =
@@ -304,18 +307,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_1_shift = codes_1_from & 7u;
   let codes_1_0 = funnel(codes_1_raw_0, 0u, codes_1_shift);
 
-  var cell_out: key_cell;
+  var decoded: key_cell;
   var bad = false;
-  cell_out.radius = key_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= key_table_l5[
-    key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= key_table_l6[
-    key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= key_table_l7[
-    key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= key_table_l8[
-    key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = key_radius(key_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(key_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(key_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(key_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(key_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = key_table_l4[(codes_1_0 >> 9u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -326,30 +329,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * key_table_l2[codes_1_0 & 7u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_1_0 >> 6u) & 7u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1_0 >> 11u) & 7u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_1_0 >> 17u) & 7u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = key_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = key_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = key_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = key_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // ---- S, S^-T and S^-1 on the vector in workgroup memory; barriers stand around every step ----

@@ -284,11 +284,11 @@ fn search_l8(u: f32, v: f32) -> u32 {
   return code;
 }
 
-const key_code_bit_l8s = array<u32, 1>(
+const key_code_bit_l8_list = array<u32, 1>(
   702u
 );
 fn key_code_bit_l8(i: u32) -> u32 {
-  return key_code_bit_l8s[i];
+  return key_code_bit_l8_list[i];
 }
 
 fn key_radius_bit(i: u32) -> u32 {

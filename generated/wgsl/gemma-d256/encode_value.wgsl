@@ -282,11 +282,11 @@ fn search_l8(u: f32, v: f32) -> u32 {
   return code;
 }
 
-const value_code_bit_l8s = array<u32, 1>(
+const value_code_bit_l8_list = array<u32, 1>(
   654u
 );
 fn value_code_bit_l8(i: u32) -> u32 {
-  return value_code_bit_l8s[i];
+  return value_code_bit_l8_list[i];
 }
 
 fn value_radius_bit(i: u32) -> u32 {

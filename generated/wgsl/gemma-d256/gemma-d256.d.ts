@@ -14,8 +14,8 @@
 //   const kernels = await GemmaD256.create(device);      // compiles pipelines, once
 //   const call = kernels.attend({ … });                   // checks, binds; once a shape
 //   call.record(encoder);                                 // every step; allocates nothing
-
-/// <reference types="@webgpu/types" />
+//
+// The types of WebGPU come from your project: @webgpu/types, or a DOM library that has them.
 
 /** Rows of numbers in a buffer; f16 and bf16 stand two to a word, the first in its lower half. */
 export interface Rows {
@@ -385,6 +385,6 @@ export declare class GemmaD256 {
   attendDenseWorkspace(shape: SplitShape): number;
   mergeWorkspace(shape: { readonly rows: number; readonly qHeads: number }): number;
 
-  /** Frees what `create` allocated; prepared calls must not be recorded any more. */
+  /** Frees what `create` allocated; prepared calls are of no use then. */
   destroy(): void;
 }

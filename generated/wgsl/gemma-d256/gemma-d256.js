@@ -1369,11 +1369,11 @@ fn search_l8(u: f32, v: f32) -> u32 {
   return code;
 }
 
-const key_code_bit_l8s = array<u32, 1>(
+const key_code_bit_l8_list = array<u32, 1>(
   702u
 );
 fn key_code_bit_l8(i: u32) -> u32 {
-  return key_code_bit_l8s[i];
+  return key_code_bit_l8_list[i];
 }
 
 fn key_radius_bit(i: u32) -> u32 {
@@ -1901,17 +1901,21 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn key_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn key_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn key_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = key_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn key_codes_bit(i: u32) -> u32 {
@@ -1934,11 +1938,11 @@ fn key_code_bit_l7(i: u32) -> u32 {
   return 614u + 176u * i;
 }
 
-const key_code_bit_l8s = array<u32, 1>(
+const key_code_bit_l8_list = array<u32, 1>(
   702u
 );
 fn key_code_bit_l8(i: u32) -> u32 {
-  return key_code_bit_l8s[i];
+  return key_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -1951,12 +1955,11 @@ struct key_cell {
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_from = key_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (key_byte(unit, t, codes_at))
     | (key_byte(unit, t, codes_at + 1u) << 8u)
     | (key_byte(unit, t, codes_at + 2u) << 16u)
     | (key_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = key_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
   let codes_1_raw_0 =
@@ -1967,18 +1970,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_1_shift = codes_1_from & 7u;
   let codes_1_0 = funnel(codes_1_raw_0, 0u, codes_1_shift);
 
-  var cell_out: key_cell;
+  var decoded: key_cell;
   var bad = false;
-  cell_out.radius = key_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= key_table_l5[
-    key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= key_table_l6[
-    key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= key_table_l7[
-    key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= key_table_l8[
-    key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = key_radius(key_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(key_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(key_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(key_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(key_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = key_table_l4[(codes_1_0 >> 9u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -1989,30 +1992,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * key_table_l2[codes_1_0 & 7u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_1_0 >> 6u) & 7u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1_0 >> 11u) & 7u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_1_0 >> 17u) & 7u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = key_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = key_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = key_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = key_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // ---- S, S^-T and S^-1 on the vector in workgroup memory; barriers stand around every step ----
@@ -2601,11 +2592,11 @@ fn search_l8(u: f32, v: f32) -> u32 {
   return code;
 }
 
-const value_code_bit_l8s = array<u32, 1>(
+const value_code_bit_l8_list = array<u32, 1>(
   654u
 );
 fn value_code_bit_l8(i: u32) -> u32 {
-  return value_code_bit_l8s[i];
+  return value_code_bit_l8_list[i];
 }
 
 fn value_radius_bit(i: u32) -> u32 {
@@ -3131,17 +3122,21 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn value_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn value_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn value_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn value_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = value_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn value_codes_bit(i: u32) -> u32 {
@@ -3164,11 +3159,11 @@ fn value_code_bit_l7(i: u32) -> u32 {
   return 590u + 128u * i;
 }
 
-const value_code_bit_l8s = array<u32, 1>(
+const value_code_bit_l8_list = array<u32, 1>(
   654u
 );
 fn value_code_bit_l8(i: u32) -> u32 {
-  return value_code_bit_l8s[i];
+  return value_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -3181,31 +3176,29 @@ struct value_cell {
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let codes_from = value_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (value_byte(unit, t, codes_at))
     | (value_byte(unit, t, codes_at + 1u) << 8u)
     | (value_byte(unit, t, codes_at + 2u) << 16u)
     | (value_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = value_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
-  let codes_1_raw_0 =
+  let codes_1_0 =
     (value_byte(unit, t, codes_1_at))
     | (value_byte(unit, t, codes_1_at + 1u) << 8u);
-  let codes_1_0 = codes_1_raw_0;
 
-  var cell_out: value_cell;
+  var decoded: value_cell;
   var bad = false;
-  cell_out.radius = value_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= value_table_l5[
-    value_field(unit, t, value_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= value_table_l6[
-    value_field(unit, t, value_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= value_table_l7[
-    value_field(unit, t, value_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= value_table_l8[
-    value_field(unit, t, value_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = value_radius(value_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = value_field(unit, t, value_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(value_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = value_field(unit, t, value_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(value_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = value_field(unit, t, value_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(value_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = value_field(unit, t, value_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(value_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = value_table_l4[(codes_1_0 >> 6u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -3216,30 +3209,18 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * value_table_l2[codes_1_0 & 3u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * value_table_l2[(codes_1_0 >> 4u) & 3u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * value_table_l2[(codes_1_0 >> 8u) & 3u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * value_table_l2[(codes_1_0 >> 12u) & 3u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = value_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = value_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = value_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = value_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // ---- S, S^-T and S^-1 on the vector in workgroup memory; barriers stand around every step ----
@@ -4095,17 +4076,21 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn key_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn key_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn key_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = key_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn key_codes_bit(i: u32) -> u32 {
@@ -4128,11 +4113,11 @@ fn key_code_bit_l7(i: u32) -> u32 {
   return 614u + 176u * i;
 }
 
-const key_code_bit_l8s = array<u32, 1>(
+const key_code_bit_l8_list = array<u32, 1>(
   702u
 );
 fn key_code_bit_l8(i: u32) -> u32 {
-  return key_code_bit_l8s[i];
+  return key_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -4145,12 +4130,11 @@ struct key_cell {
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_from = key_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (key_byte(unit, t, codes_at))
     | (key_byte(unit, t, codes_at + 1u) << 8u)
     | (key_byte(unit, t, codes_at + 2u) << 16u)
     | (key_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = key_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
   let codes_1_raw_0 =
@@ -4161,18 +4145,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_1_shift = codes_1_from & 7u;
   let codes_1_0 = funnel(codes_1_raw_0, 0u, codes_1_shift);
 
-  var cell_out: key_cell;
+  var decoded: key_cell;
   var bad = false;
-  cell_out.radius = key_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= key_table_l5[
-    key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= key_table_l6[
-    key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= key_table_l7[
-    key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= key_table_l8[
-    key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = key_radius(key_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(key_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(key_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(key_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(key_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = key_table_l4[(codes_1_0 >> 9u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -4183,30 +4167,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * key_table_l2[codes_1_0 & 7u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_1_0 >> 6u) & 7u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1_0 >> 11u) & 7u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_1_0 >> 17u) & 7u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = key_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = key_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = key_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = key_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.
@@ -4559,17 +4531,21 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn value_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn value_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn value_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn value_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = value_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn value_codes_bit(i: u32) -> u32 {
@@ -4592,11 +4568,11 @@ fn value_code_bit_l7(i: u32) -> u32 {
   return 590u + 128u * i;
 }
 
-const value_code_bit_l8s = array<u32, 1>(
+const value_code_bit_l8_list = array<u32, 1>(
   654u
 );
 fn value_code_bit_l8(i: u32) -> u32 {
-  return value_code_bit_l8s[i];
+  return value_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -4609,31 +4585,29 @@ struct value_cell {
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let codes_from = value_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (value_byte(unit, t, codes_at))
     | (value_byte(unit, t, codes_at + 1u) << 8u)
     | (value_byte(unit, t, codes_at + 2u) << 16u)
     | (value_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = value_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
-  let codes_1_raw_0 =
+  let codes_1_0 =
     (value_byte(unit, t, codes_1_at))
     | (value_byte(unit, t, codes_1_at + 1u) << 8u);
-  let codes_1_0 = codes_1_raw_0;
 
-  var cell_out: value_cell;
+  var decoded: value_cell;
   var bad = false;
-  cell_out.radius = value_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= value_table_l5[
-    value_field(unit, t, value_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= value_table_l6[
-    value_field(unit, t, value_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= value_table_l7[
-    value_field(unit, t, value_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= value_table_l8[
-    value_field(unit, t, value_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = value_radius(value_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = value_field(unit, t, value_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(value_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = value_field(unit, t, value_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(value_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = value_field(unit, t, value_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(value_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = value_field(unit, t, value_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(value_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = value_table_l4[(codes_1_0 >> 6u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -4644,30 +4618,18 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * value_table_l2[codes_1_0 & 3u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * value_table_l2[(codes_1_0 >> 4u) & 3u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * value_table_l2[(codes_1_0 >> 8u) & 3u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * value_table_l2[(codes_1_0 >> 12u) & 3u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = value_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = value_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = value_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = value_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.
@@ -5155,17 +5117,21 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn key_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn key_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn key_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = key_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn key_codes_bit(i: u32) -> u32 {
@@ -5188,11 +5154,11 @@ fn key_code_bit_l7(i: u32) -> u32 {
   return 614u + 176u * i;
 }
 
-const key_code_bit_l8s = array<u32, 1>(
+const key_code_bit_l8_list = array<u32, 1>(
   702u
 );
 fn key_code_bit_l8(i: u32) -> u32 {
-  return key_code_bit_l8s[i];
+  return key_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -5205,12 +5171,11 @@ struct key_cell {
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_from = key_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (key_byte(unit, t, codes_at))
     | (key_byte(unit, t, codes_at + 1u) << 8u)
     | (key_byte(unit, t, codes_at + 2u) << 16u)
     | (key_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = key_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
   let codes_1_raw_0 =
@@ -5221,18 +5186,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_1_shift = codes_1_from & 7u;
   let codes_1_0 = funnel(codes_1_raw_0, 0u, codes_1_shift);
 
-  var cell_out: key_cell;
+  var decoded: key_cell;
   var bad = false;
-  cell_out.radius = key_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= key_table_l5[
-    key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= key_table_l6[
-    key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= key_table_l7[
-    key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= key_table_l8[
-    key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = key_radius(key_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(key_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(key_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(key_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(key_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = key_table_l4[(codes_1_0 >> 9u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -5243,30 +5208,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * key_table_l2[codes_1_0 & 7u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_1_0 >> 6u) & 7u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1_0 >> 11u) & 7u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_1_0 >> 17u) & 7u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = key_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = key_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = key_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = key_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.
@@ -5396,17 +5349,21 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn value_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn value_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn value_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn value_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = value_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn value_codes_bit(i: u32) -> u32 {
@@ -5429,11 +5386,11 @@ fn value_code_bit_l7(i: u32) -> u32 {
   return 590u + 128u * i;
 }
 
-const value_code_bit_l8s = array<u32, 1>(
+const value_code_bit_l8_list = array<u32, 1>(
   654u
 );
 fn value_code_bit_l8(i: u32) -> u32 {
-  return value_code_bit_l8s[i];
+  return value_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -5446,31 +5403,29 @@ struct value_cell {
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let codes_from = value_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (value_byte(unit, t, codes_at))
     | (value_byte(unit, t, codes_at + 1u) << 8u)
     | (value_byte(unit, t, codes_at + 2u) << 16u)
     | (value_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = value_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
-  let codes_1_raw_0 =
+  let codes_1_0 =
     (value_byte(unit, t, codes_1_at))
     | (value_byte(unit, t, codes_1_at + 1u) << 8u);
-  let codes_1_0 = codes_1_raw_0;
 
-  var cell_out: value_cell;
+  var decoded: value_cell;
   var bad = false;
-  cell_out.radius = value_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= value_table_l5[
-    value_field(unit, t, value_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= value_table_l6[
-    value_field(unit, t, value_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= value_table_l7[
-    value_field(unit, t, value_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= value_table_l8[
-    value_field(unit, t, value_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = value_radius(value_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = value_field(unit, t, value_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(value_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = value_field(unit, t, value_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(value_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = value_field(unit, t, value_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(value_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = value_field(unit, t, value_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(value_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = value_table_l4[(codes_1_0 >> 6u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -5481,30 +5436,18 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * value_table_l2[codes_1_0 & 3u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * value_table_l2[(codes_1_0 >> 4u) & 3u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * value_table_l2[(codes_1_0 >> 8u) & 3u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * value_table_l2[(codes_1_0 >> 12u) & 3u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = value_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = value_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = value_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = value_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.
@@ -6102,17 +6045,21 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn key_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn key_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn key_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = key_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn key_codes_bit(i: u32) -> u32 {
@@ -6135,11 +6082,11 @@ fn key_code_bit_l7(i: u32) -> u32 {
   return 614u + 176u * i;
 }
 
-const key_code_bit_l8s = array<u32, 1>(
+const key_code_bit_l8_list = array<u32, 1>(
   702u
 );
 fn key_code_bit_l8(i: u32) -> u32 {
-  return key_code_bit_l8s[i];
+  return key_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -6152,12 +6099,11 @@ struct key_cell {
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_from = key_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (key_byte(unit, t, codes_at))
     | (key_byte(unit, t, codes_at + 1u) << 8u)
     | (key_byte(unit, t, codes_at + 2u) << 16u)
     | (key_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = key_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
   let codes_1_raw_0 =
@@ -6168,18 +6114,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_1_shift = codes_1_from & 7u;
   let codes_1_0 = funnel(codes_1_raw_0, 0u, codes_1_shift);
 
-  var cell_out: key_cell;
+  var decoded: key_cell;
   var bad = false;
-  cell_out.radius = key_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= key_table_l5[
-    key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= key_table_l6[
-    key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= key_table_l7[
-    key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= key_table_l8[
-    key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = key_radius(key_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(key_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(key_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = key_field(unit, t, key_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(key_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = key_field(unit, t, key_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(key_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = key_table_l4[(codes_1_0 >> 9u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -6190,30 +6136,18 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * key_table_l2[codes_1_0 & 7u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_1_0 >> 6u) & 7u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1_0 >> 11u) & 7u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_1_0 >> 17u) & 7u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = key_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = key_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = key_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = key_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.
@@ -6343,17 +6277,21 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// A stored radius; bad where it is not finite.
+fn value_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
+  *bad = (bits & 0x7c00u) == 0x7c00u;
+  return unpack2x16float(select(bits, 0u, *bad)).x;
+}
+
 fn value_radius_bit(i: u32) -> u32 {
   return 0u;
 }
 
-// The stored radius of a block; bad where it is not finite.
-fn value_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
+// Bits of the radius of a block, or its code.
+fn value_radius_bits(unit: u32, t: u32, block: u32) -> u32 {
   let bit = value_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
-  *bad = (bits & 0x7c00u) == 0x7c00u;
-  return unpack2x16float(select(bits, 0u, *bad)).x;
+  let byte = bit / 8u;
+  return value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
 }
 
 fn value_codes_bit(i: u32) -> u32 {
@@ -6376,11 +6314,11 @@ fn value_code_bit_l7(i: u32) -> u32 {
   return 590u + 128u * i;
 }
 
-const value_code_bit_l8s = array<u32, 1>(
+const value_code_bit_l8_list = array<u32, 1>(
   654u
 );
 fn value_code_bit_l8(i: u32) -> u32 {
-  return value_code_bit_l8s[i];
+  return value_code_bit_l8_list[i];
 }
 
 // 16 coordinates: radius times the parts.
@@ -6393,31 +6331,29 @@ struct value_cell {
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let codes_from = value_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (value_byte(unit, t, codes_at))
     | (value_byte(unit, t, codes_at + 1u) << 8u)
     | (value_byte(unit, t, codes_at + 2u) << 16u)
     | (value_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
   let codes_1_from = value_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
-  let codes_1_raw_0 =
+  let codes_1_0 =
     (value_byte(unit, t, codes_1_at))
     | (value_byte(unit, t, codes_1_at + 1u) << 8u);
-  let codes_1_0 = codes_1_raw_0;
 
-  var cell_out: value_cell;
+  var decoded: value_cell;
   var bad = false;
-  cell_out.radius = value_radius(unit, t, cell >> 4u, &bad);
-  cell_out.radius *= value_table_l5[
-    value_field(unit, t, value_code_bit_l5(cell >> 1u)) & 3u][(cell >> 0u) & 1u];
-  cell_out.radius *= value_table_l6[
-    value_field(unit, t, value_code_bit_l6(cell >> 2u)) & 3u][(cell >> 1u) & 1u];
-  cell_out.radius *= value_table_l7[
-    value_field(unit, t, value_code_bit_l7(cell >> 3u)) & 3u][(cell >> 2u) & 1u];
-  cell_out.radius *= value_table_l8[
-    value_field(unit, t, value_code_bit_l8(cell >> 4u)) & 3u][(cell >> 3u) & 1u];
-  cell_out.bad = u32(bad);
+  decoded.radius = value_radius(value_radius_bits(unit, t, cell >> 4u), &bad);
+  decoded.bad = u32(bad);
+  let code_l5 = value_field(unit, t, value_code_bit_l5(cell >> 1u)) & 3u;
+  decoded.radius *= f32(value_table_l5[code_l5][(cell >> 0u) & 1u]);
+  let code_l6 = value_field(unit, t, value_code_bit_l6(cell >> 2u)) & 3u;
+  decoded.radius *= f32(value_table_l6[code_l6][(cell >> 1u) & 1u]);
+  let code_l7 = value_field(unit, t, value_code_bit_l7(cell >> 3u)) & 3u;
+  decoded.radius *= f32(value_table_l7[code_l7][(cell >> 2u) & 1u]);
+  let code_l8 = value_field(unit, t, value_code_bit_l8(cell >> 4u)) & 3u;
+  decoded.radius *= f32(value_table_l8[code_l8][(cell >> 3u) & 1u]);
   let pair_l4_0 = value_table_l4[(codes_1_0 >> 6u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
@@ -6428,30 +6364,18 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
   let pair_l2_0 = radius_l2_0 * value_table_l2[codes_1_0 & 3u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * value_table_l2[(codes_1_0 >> 4u) & 3u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * value_table_l2[(codes_1_0 >> 8u) & 3u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * value_table_l2[(codes_1_0 >> 12u) & 3u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = value_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = value_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = value_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = value_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.

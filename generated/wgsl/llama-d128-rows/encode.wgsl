@@ -128,11 +128,11 @@ fn search_l1(u: f32, v: f32) -> u32 {
   return code;
 }
 
-const key_code_bit_l1s = array<u32, 8>(
+const key_code_bit_l1_list = array<u32, 8>(
   7u, 11u, 18u, 22u, 38u, 42u, 28u, 0u
 );
 fn key_code_bit_l1(i: u32) -> u32 {
-  return 64u * (i / 8u) + key_code_bit_l1s[i % 8u];
+  return 64u * (i / 8u) + key_code_bit_l1_list[i % 8u];
 }
 
 // Level 2: cosine and sine of every code, and tangents of the mid-angles.
@@ -153,11 +153,11 @@ fn search_l2(u: f32, v: f32) -> u32 {
   return code;
 }
 
-const key_code_bit_l2s = array<u32, 4>(
+const key_code_bit_l2_list = array<u32, 4>(
   15u, 26u, 46u, 4u
 );
 fn key_code_bit_l2(i: u32) -> u32 {
-  return 64u * (i / 4u) + key_code_bit_l2s[i % 4u];
+  return 64u * (i / 4u) + key_code_bit_l2_list[i % 4u];
 }
 
 // Level 3: cosine and sine of every code, and tangents of the mid-angles.

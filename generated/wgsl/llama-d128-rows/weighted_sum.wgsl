@@ -128,14 +128,15 @@ const value_directions_l3 = array<vec2f, 4>(
   vec2f(0.91052276, 0.41345897), vec2f(0.7810911, 0.62441707), vec2f(0.62441707, 0.7810911),
   vec2f(0.41345897, 0.91052276)
 );
-var<workgroup> value_table_l3: array<vec2<f32>, 4>;
 
 // Level 4: cosine and sine of every code.
 const value_directions_l4 = array<vec2f, 4>(
   vec2f(0.8657176, 0.5005328), vec2f(0.7610219, 0.64872617), vec2f(0.64872617, 0.7610219),
   vec2f(0.5005328, 0.8657176)
 );
-var<workgroup> value_table_l4: array<vec2<f32>, 4>;
+
+// Radii at level 2 under a root of 1, by the two codes of level 3 and the code of level 4.
+var<workgroup> value_table_joint: array<vec4<f32>, 64>;
 
 // Every lane copies its share; a barrier must follow.
 fn value_fill_tables(lane: u32) {
@@ -147,11 +148,11 @@ fn value_fill_tables(lane: u32) {
   for (var i = lane; i < 4u; i += 64u) {
     value_table_l2[i] = vec2<f32>(value_directions_l2[i]);
   }
-  for (var i = lane; i < 4u; i += 64u) {
-    value_table_l3[i] = vec2<f32>(value_directions_l3[i]);
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    value_table_l4[i] = vec2<f32>(value_directions_l4[i]);
+  for (var i = lane; i < 64u; i += 64u) {
+    let root = value_directions_l4[i / 16u];
+    let first = root.x * value_directions_l3[i % 4u];
+    let second = root.y * value_directions_l3[(i / 4u) % 4u];
+    value_table_joint[i] = vec4<f32>(vec4f(first, second));
   }
 }
 
@@ -162,14 +163,8 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (values[at] >> shift) | select(values[at + 1u] << (32u - shift), 0u, shift == 0u);
 }
 
-fn value_radius_bit(i: u32) -> u32 {
-  return 48u + 64u * i;
-}
-
-// The stored radius of a block; bad where it is not finite.
-fn value_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
-  let bit = value_radius_bit(block);
-  let bits = (values[unit + (bit >> 5u)] >> (bit & 31u)) & 0xffffu;
+// A stored radius; bad where it is not finite.
+fn value_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
   return unpack2x16float(select(bits, 0u, *bad)).x;
 }
@@ -188,49 +183,32 @@ struct value_cell {
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let codes_from = value_codes_bit(cell);
   let codes_at = unit + (codes_from >> 5u);
-  let codes_raw_0 = values[codes_at];
-  let codes_raw_1 = values[codes_at + 1u];
-  let codes_0 = codes_raw_0;
-  let codes_1 = codes_raw_1;
+  let codes_0 = values[codes_at];
+  let codes_1 = values[codes_at + 1u];
 
-  var cell_out: value_cell;
+  var decoded: value_cell;
   var bad = false;
-  cell_out.radius = value_radius(unit, t, cell, &bad);
-  cell_out.bad = u32(bad);
-  let pair_l4_0 = value_table_l4[(codes_1 >> 4u) & 3u];
-  let radius_l3_0 = pair_l4_0.x;
-  let radius_l3_1 = pair_l4_0.y;
-  let pair_l3_0 = radius_l3_0 * value_table_l3[codes_1 & 3u];
-  let radius_l2_0 = pair_l3_0.x;
-  let radius_l2_1 = pair_l3_0.y;
-  let pair_l3_1 = radius_l3_1 * value_table_l3[(codes_1 >> 2u) & 3u];
-  let radius_l2_2 = pair_l3_1.x;
-  let radius_l2_3 = pair_l3_1.y;
+  let root_0 = value_radius(codes_1 >> 16u, &bad);
+  decoded.bad |= select(0u, 1u, bad);
+  decoded.radius = root_0;
+  let radii_l2 = value_table_joint[codes_1 & 63u];
+  let radius_l2_0 = radii_l2.x;
+  let radius_l2_1 = radii_l2.y;
+  let radius_l2_2 = radii_l2.z;
+  let radius_l2_3 = radii_l2.w;
   let pair_l2_0 = radius_l2_0 * value_table_l2[(codes_0 >> 15u) & 3u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
   let pair_l2_1 = radius_l2_1 * value_table_l2[(codes_0 >> 26u) & 3u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
   let pair_l2_2 = radius_l2_2 * value_table_l2[(codes_1 >> 14u) & 3u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
   let pair_l2_3 = radius_l2_3 * value_table_l2[(codes_0 >> 4u) & 3u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
   let pair_0 = value_table_l1[(codes_0 >> 7u) & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
   let pair_1 = value_table_l1[(codes_0 >> 18u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
   let pair_2 = value_table_l1[(codes_1 >> 6u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
   let pair_3 = value_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.

@@ -111,7 +111,7 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 // ---- Keys: 6 cells of 16 coordinates ----
 
 // Level 1: cosine and sine, with their signs, of every code.
-const key_directions_l1 = array<vec2f, 16>(
+const codec_directions_l1 = array<vec2f, 16>(
   vec2f(0.98078525, 0.19509032), vec2f(-0.98078525, 0.19509032), vec2f(0.8314696, 0.55557024),
   vec2f(-0.8314696, 0.55557024), vec2f(0.55557024, 0.8314696), vec2f(-0.55557024, 0.8314696),
   vec2f(0.19509032, 0.98078525), vec2f(-0.19509032, 0.98078525), vec2f(0.98078525, -0.19509032),
@@ -120,44 +120,44 @@ const key_directions_l1 = array<vec2f, 16>(
   vec2f(-0.19509032, -0.98078525)
 );
 // Of two neighbouring codes, the first in the lower bits.
-var<workgroup> key_table_l1: array<vec4<f32>, 256>;
+var<workgroup> codec_table_l1: array<vec4<f32>, 256>;
 
 // Level 2: cosine and sine of every code.
-const key_directions_l2 = array<vec2f, 4>(
+const codec_directions_l2 = array<vec2f, 4>(
   vec2f(0.95240796, 0.30482638), vec2f(0.80567616, 0.5923562), vec2f(0.5923562, 0.80567616),
   vec2f(0.30482638, 0.95240796)
 );
-var<workgroup> key_table_l2: array<vec2<f32>, 4>;
+var<workgroup> codec_table_l2: array<vec2<f32>, 4>;
 
 // Level 3: cosine and sine of every code.
-const key_directions_l3 = array<vec2f, 4>(
+const codec_directions_l3 = array<vec2f, 4>(
   vec2f(0.91052276, 0.41345897), vec2f(0.7810911, 0.62441707), vec2f(0.62441707, 0.7810911),
   vec2f(0.41345897, 0.91052276)
 );
-var<workgroup> key_table_l3: array<vec2<f32>, 4>;
+var<workgroup> codec_table_l3: array<vec2<f32>, 4>;
 
 // Level 4: cosine and sine of every code.
-const key_directions_l4 = array<vec2f, 4>(
+const codec_directions_l4 = array<vec2f, 4>(
   vec2f(0.8657176, 0.5005328), vec2f(0.7610219, 0.64872617), vec2f(0.64872617, 0.7610219),
   vec2f(0.5005328, 0.8657176)
 );
-var<workgroup> key_table_l4: array<vec2<f32>, 4>;
+var<workgroup> codec_table_l4: array<vec2<f32>, 4>;
 
 // Every lane copies its share; a barrier must follow.
-fn key_fill_tables(lane: u32) {
+fn codec_fill_tables(lane: u32) {
   for (var i = lane; i < 256u; i += 64u) {
-    let first = key_directions_l1[i % 16u];
-    let second = key_directions_l1[i / 16u];
-    key_table_l1[i] = vec4<f32>(vec4f(first, second));
+    let first = codec_directions_l1[i % 16u];
+    let second = codec_directions_l1[i / 16u];
+    codec_table_l1[i] = vec4<f32>(vec4f(first, second));
   }
   for (var i = lane; i < 4u; i += 64u) {
-    key_table_l2[i] = vec2<f32>(key_directions_l2[i]);
+    codec_table_l2[i] = vec2<f32>(codec_directions_l2[i]);
   }
   for (var i = lane; i < 4u; i += 64u) {
-    key_table_l3[i] = vec2<f32>(key_directions_l3[i]);
+    codec_table_l3[i] = vec2<f32>(codec_directions_l3[i]);
   }
   for (var i = lane; i < 4u; i += 64u) {
-    key_table_l4[i] = vec2<f32>(key_directions_l4[i]);
+    codec_table_l4[i] = vec2<f32>(codec_directions_l4[i]);
   }
 }
 
@@ -181,24 +181,21 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
-fn key_radius_bit(i: u32) -> u32 {
-  return 16u * i;
-}
-
-// The stored radius of a block; bad where it is not finite.
-fn key_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
-  let bit = key_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
+// A stored radius; bad where it is not finite.
+fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
   return unpack2x16float(select(bits, 0u, *bad)).x;
 }
 
 fn key_codes_bit(i: u32) -> u32 {
-  return 96u + 32u * i;
+  return 16u * i;
 }
 
 fn key_codes_1_bit(i: u32) -> u32 {
+  return 96u + 32u * i;
+}
+
+fn key_codes_2_bit(i: u32) -> u32 {
   return 288u + 14u * i;
 }
 
@@ -212,59 +209,52 @@ struct key_cell {
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_from = key_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (key_byte(unit, t, codes_at))
-    | (key_byte(unit, t, codes_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_at + 2u) << 16u)
-    | (key_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
+    | (key_byte(unit, t, codes_at + 1u) << 8u);
   let codes_1_from = key_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
-  let codes_1_raw_0 =
+  let codes_1_0 =
     (key_byte(unit, t, codes_1_at))
     | (key_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_1_at + 2u) << 16u);
-  let codes_1_shift = codes_1_from & 7u;
-  let codes_1_0 = funnel(codes_1_raw_0, 0u, codes_1_shift);
+    | (key_byte(unit, t, codes_1_at + 2u) << 16u)
+    | (key_byte(unit, t, codes_1_at + 3u) << 24u);
+  let codes_2_from = key_codes_2_bit(cell);
+  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_raw_0 =
+    (key_byte(unit, t, codes_2_at))
+    | (key_byte(unit, t, codes_2_at + 1u) << 8u)
+    | (key_byte(unit, t, codes_2_at + 2u) << 16u);
+  let codes_2_shift = codes_2_from & 7u;
+  let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
-  var cell_out: key_cell;
+  var decoded: key_cell;
   var bad = false;
-  cell_out.radius = key_radius(unit, t, cell, &bad);
-  cell_out.bad = u32(bad);
-  let pair_l4_0 = key_table_l4[(codes_1_0 >> 6u) & 3u];
+  let root_0 = key_radius(codes_0 & 65535u, &bad);
+  decoded.bad |= select(0u, 1u, bad);
+  decoded.radius = root_0;
+  let pair_l4_0 = codec_table_l4[(codes_2_0 >> 6u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
-  let pair_l3_0 = radius_l3_0 * key_table_l3[(codes_1_0 >> 2u) & 3u];
+  let pair_l3_0 = radius_l3_0 * codec_table_l3[(codes_2_0 >> 2u) & 3u];
   let radius_l2_0 = pair_l3_0.x;
   let radius_l2_1 = pair_l3_0.y;
-  let pair_l3_1 = radius_l3_1 * key_table_l3[(codes_1_0 >> 10u) & 3u];
+  let pair_l3_1 = radius_l3_1 * codec_table_l3[(codes_2_0 >> 10u) & 3u];
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
-  let pair_l2_0 = radius_l2_0 * key_table_l2[codes_1_0 & 3u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
-  let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_1_0 >> 4u) & 3u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
-  let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1_0 >> 8u) & 3u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
-  let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_1_0 >> 12u) & 3u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
-  let pair_0 = key_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
-  let pair_1 = key_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
-  let pair_2 = key_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
-  let pair_3 = key_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  let pair_l2_0 = radius_l2_0 * codec_table_l2[codes_2_0 & 3u];
+  let pair_l2_1 = radius_l2_1 * codec_table_l2[(codes_2_0 >> 4u) & 3u];
+  let pair_l2_2 = radius_l2_2 * codec_table_l2[(codes_2_0 >> 8u) & 3u];
+  let pair_l2_3 = radius_l2_3 * codec_table_l2[(codes_2_0 >> 12u) & 3u];
+  let pair_0 = codec_table_l1[codes_1_0 & 255u];
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
+  let pair_1 = codec_table_l1[(codes_1_0 >> 8u) & 255u];
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
+  let pair_2 = codec_table_l1[(codes_1_0 >> 16u) & 255u];
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
+  let pair_3 = codec_table_l1[codes_1_0 >> 24u];
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.
@@ -277,57 +267,6 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
 }
 
 // ---- Values: 6 cells of 16 coordinates ----
-
-// Level 1: cosine and sine, with their signs, of every code.
-const value_directions_l1 = array<vec2f, 16>(
-  vec2f(0.98078525, 0.19509032), vec2f(-0.98078525, 0.19509032), vec2f(0.8314696, 0.55557024),
-  vec2f(-0.8314696, 0.55557024), vec2f(0.55557024, 0.8314696), vec2f(-0.55557024, 0.8314696),
-  vec2f(0.19509032, 0.98078525), vec2f(-0.19509032, 0.98078525), vec2f(0.98078525, -0.19509032),
-  vec2f(-0.98078525, -0.19509032), vec2f(0.8314696, -0.55557024), vec2f(-0.8314696, -0.55557024),
-  vec2f(0.55557024, -0.8314696), vec2f(-0.55557024, -0.8314696), vec2f(0.19509032, -0.98078525),
-  vec2f(-0.19509032, -0.98078525)
-);
-// Of two neighbouring codes, the first in the lower bits.
-var<workgroup> value_table_l1: array<vec4<f32>, 256>;
-
-// Level 2: cosine and sine of every code.
-const value_directions_l2 = array<vec2f, 4>(
-  vec2f(0.95240796, 0.30482638), vec2f(0.80567616, 0.5923562), vec2f(0.5923562, 0.80567616),
-  vec2f(0.30482638, 0.95240796)
-);
-var<workgroup> value_table_l2: array<vec2<f32>, 4>;
-
-// Level 3: cosine and sine of every code.
-const value_directions_l3 = array<vec2f, 4>(
-  vec2f(0.91052276, 0.41345897), vec2f(0.7810911, 0.62441707), vec2f(0.62441707, 0.7810911),
-  vec2f(0.41345897, 0.91052276)
-);
-var<workgroup> value_table_l3: array<vec2<f32>, 4>;
-
-// Level 4: cosine and sine of every code.
-const value_directions_l4 = array<vec2f, 4>(
-  vec2f(0.8657176, 0.5005328), vec2f(0.7610219, 0.64872617), vec2f(0.64872617, 0.7610219),
-  vec2f(0.5005328, 0.8657176)
-);
-var<workgroup> value_table_l4: array<vec2<f32>, 4>;
-
-// Every lane copies its share; a barrier must follow.
-fn value_fill_tables(lane: u32) {
-  for (var i = lane; i < 256u; i += 64u) {
-    let first = value_directions_l1[i % 16u];
-    let second = value_directions_l1[i / 16u];
-    value_table_l1[i] = vec4<f32>(vec4f(first, second));
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    value_table_l2[i] = vec2<f32>(value_directions_l2[i]);
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    value_table_l3[i] = vec2<f32>(value_directions_l3[i]);
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    value_table_l4[i] = vec2<f32>(value_directions_l4[i]);
-  }
-}
 
 // Byte byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
@@ -349,24 +288,21 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
-fn value_radius_bit(i: u32) -> u32 {
-  return 16u * i;
-}
-
-// The stored radius of a block; bad where it is not finite.
-fn value_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
-  let bit = value_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u);
+// A stored radius; bad where it is not finite.
+fn value_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
   return unpack2x16float(select(bits, 0u, *bad)).x;
 }
 
 fn value_codes_bit(i: u32) -> u32 {
-  return 96u + 32u * i;
+  return 16u * i;
 }
 
 fn value_codes_1_bit(i: u32) -> u32 {
+  return 96u + 32u * i;
+}
+
+fn value_codes_2_bit(i: u32) -> u32 {
   return 288u + 14u * i;
 }
 
@@ -380,59 +316,52 @@ struct value_cell {
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let codes_from = value_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (value_byte(unit, t, codes_at))
-    | (value_byte(unit, t, codes_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_at + 2u) << 16u)
-    | (value_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
+    | (value_byte(unit, t, codes_at + 1u) << 8u);
   let codes_1_from = value_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
-  let codes_1_raw_0 =
+  let codes_1_0 =
     (value_byte(unit, t, codes_1_at))
     | (value_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_1_at + 2u) << 16u);
-  let codes_1_shift = codes_1_from & 7u;
-  let codes_1_0 = funnel(codes_1_raw_0, 0u, codes_1_shift);
+    | (value_byte(unit, t, codes_1_at + 2u) << 16u)
+    | (value_byte(unit, t, codes_1_at + 3u) << 24u);
+  let codes_2_from = value_codes_2_bit(cell);
+  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_raw_0 =
+    (value_byte(unit, t, codes_2_at))
+    | (value_byte(unit, t, codes_2_at + 1u) << 8u)
+    | (value_byte(unit, t, codes_2_at + 2u) << 16u);
+  let codes_2_shift = codes_2_from & 7u;
+  let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
-  var cell_out: value_cell;
+  var decoded: value_cell;
   var bad = false;
-  cell_out.radius = value_radius(unit, t, cell, &bad);
-  cell_out.bad = u32(bad);
-  let pair_l4_0 = value_table_l4[(codes_1_0 >> 6u) & 3u];
+  let root_0 = value_radius(codes_0 & 65535u, &bad);
+  decoded.bad |= select(0u, 1u, bad);
+  decoded.radius = root_0;
+  let pair_l4_0 = codec_table_l4[(codes_2_0 >> 6u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
-  let pair_l3_0 = radius_l3_0 * value_table_l3[(codes_1_0 >> 2u) & 3u];
+  let pair_l3_0 = radius_l3_0 * codec_table_l3[(codes_2_0 >> 2u) & 3u];
   let radius_l2_0 = pair_l3_0.x;
   let radius_l2_1 = pair_l3_0.y;
-  let pair_l3_1 = radius_l3_1 * value_table_l3[(codes_1_0 >> 10u) & 3u];
+  let pair_l3_1 = radius_l3_1 * codec_table_l3[(codes_2_0 >> 10u) & 3u];
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
-  let pair_l2_0 = radius_l2_0 * value_table_l2[codes_1_0 & 3u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
-  let pair_l2_1 = radius_l2_1 * value_table_l2[(codes_1_0 >> 4u) & 3u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
-  let pair_l2_2 = radius_l2_2 * value_table_l2[(codes_1_0 >> 8u) & 3u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
-  let pair_l2_3 = radius_l2_3 * value_table_l2[(codes_1_0 >> 12u) & 3u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
-  let pair_0 = value_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
-  let pair_1 = value_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
-  let pair_2 = value_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
-  let pair_3 = value_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  let pair_l2_0 = radius_l2_0 * codec_table_l2[codes_2_0 & 3u];
+  let pair_l2_1 = radius_l2_1 * codec_table_l2[(codes_2_0 >> 4u) & 3u];
+  let pair_l2_2 = radius_l2_2 * codec_table_l2[(codes_2_0 >> 8u) & 3u];
+  let pair_l2_3 = radius_l2_3 * codec_table_l2[(codes_2_0 >> 12u) & 3u];
+  let pair_0 = codec_table_l1[codes_1_0 & 255u];
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
+  let pair_1 = codec_table_l1[(codes_1_0 >> 8u) & 255u];
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
+  let pair_2 = codec_table_l1[(codes_1_0 >> 16u) & 255u];
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
+  let pair_3 = codec_table_l1[codes_1_0 >> 24u];
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.
@@ -742,8 +671,7 @@ fn attend(
   let end = min(sight.end, start + params.split_tokens);
   let lanes = number_lanes(lane);
   prepare_sum(lane);
-  key_fill_tables(lane);
-  value_fill_tables(lane);
+  codec_fill_tables(lane);
   for (var i = lane; i < 96u; i += 64u) { query[i] = gather(row, head, part, i); }
   let constants = gather(row, head, part, 96u);
   workgroupBarrier();

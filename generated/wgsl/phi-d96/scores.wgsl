@@ -168,24 +168,21 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
-fn key_radius_bit(i: u32) -> u32 {
-  return 16u * i;
-}
-
-// The stored radius of a block; bad where it is not finite.
-fn key_radius(unit: u32, t: u32, block: u32, bad: ptr<function, bool>) -> f32 {
-  let bit = key_radius_bit(block);
-  let byte = bit >> 3u;
-  let bits = key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u);
+// A stored radius; bad where it is not finite.
+fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
   return unpack2x16float(select(bits, 0u, *bad)).x;
 }
 
 fn key_codes_bit(i: u32) -> u32 {
-  return 96u + 32u * i;
+  return 16u * i;
 }
 
 fn key_codes_1_bit(i: u32) -> u32 {
+  return 96u + 32u * i;
+}
+
+fn key_codes_2_bit(i: u32) -> u32 {
   return 288u + 14u * i;
 }
 
@@ -199,59 +196,52 @@ struct key_cell {
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let codes_from = key_codes_bit(cell);
   let codes_at = codes_from >> 3u;
-  let codes_raw_0 =
+  let codes_0 =
     (key_byte(unit, t, codes_at))
-    | (key_byte(unit, t, codes_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_at + 2u) << 16u)
-    | (key_byte(unit, t, codes_at + 3u) << 24u);
-  let codes_0 = codes_raw_0;
+    | (key_byte(unit, t, codes_at + 1u) << 8u);
   let codes_1_from = key_codes_1_bit(cell);
   let codes_1_at = codes_1_from >> 3u;
-  let codes_1_raw_0 =
+  let codes_1_0 =
     (key_byte(unit, t, codes_1_at))
     | (key_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_1_at + 2u) << 16u);
-  let codes_1_shift = codes_1_from & 7u;
-  let codes_1_0 = funnel(codes_1_raw_0, 0u, codes_1_shift);
+    | (key_byte(unit, t, codes_1_at + 2u) << 16u)
+    | (key_byte(unit, t, codes_1_at + 3u) << 24u);
+  let codes_2_from = key_codes_2_bit(cell);
+  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_raw_0 =
+    (key_byte(unit, t, codes_2_at))
+    | (key_byte(unit, t, codes_2_at + 1u) << 8u)
+    | (key_byte(unit, t, codes_2_at + 2u) << 16u);
+  let codes_2_shift = codes_2_from & 7u;
+  let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
-  var cell_out: key_cell;
+  var decoded: key_cell;
   var bad = false;
-  cell_out.radius = key_radius(unit, t, cell, &bad);
-  cell_out.bad = u32(bad);
-  let pair_l4_0 = key_table_l4[(codes_1_0 >> 6u) & 3u];
+  let root_0 = key_radius(codes_0 & 65535u, &bad);
+  decoded.bad |= select(0u, 1u, bad);
+  decoded.radius = root_0;
+  let pair_l4_0 = key_table_l4[(codes_2_0 >> 6u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;
-  let pair_l3_0 = radius_l3_0 * key_table_l3[(codes_1_0 >> 2u) & 3u];
+  let pair_l3_0 = radius_l3_0 * key_table_l3[(codes_2_0 >> 2u) & 3u];
   let radius_l2_0 = pair_l3_0.x;
   let radius_l2_1 = pair_l3_0.y;
-  let pair_l3_1 = radius_l3_1 * key_table_l3[(codes_1_0 >> 10u) & 3u];
+  let pair_l3_1 = radius_l3_1 * key_table_l3[(codes_2_0 >> 10u) & 3u];
   let radius_l2_2 = pair_l3_1.x;
   let radius_l2_3 = pair_l3_1.y;
-  let pair_l2_0 = radius_l2_0 * key_table_l2[codes_1_0 & 3u];
-  let radius_l1_0 = pair_l2_0.x;
-  let radius_l1_1 = pair_l2_0.y;
-  let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_1_0 >> 4u) & 3u];
-  let radius_l1_2 = pair_l2_1.x;
-  let radius_l1_3 = pair_l2_1.y;
-  let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1_0 >> 8u) & 3u];
-  let radius_l1_4 = pair_l2_2.x;
-  let radius_l1_5 = pair_l2_2.y;
-  let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_1_0 >> 12u) & 3u];
-  let radius_l1_6 = pair_l2_3.x;
-  let radius_l1_7 = pair_l2_3.y;
-  let pair_0 = key_table_l1[codes_0 & 255u];
-  let factors_0 = vec4<f32>(radius_l1_0, radius_l1_0, radius_l1_1, radius_l1_1);
-  cell_out.parts[0] = vec4f(pair_0 * factors_0);
-  let pair_1 = key_table_l1[(codes_0 >> 8u) & 255u];
-  let factors_1 = vec4<f32>(radius_l1_2, radius_l1_2, radius_l1_3, radius_l1_3);
-  cell_out.parts[1] = vec4f(pair_1 * factors_1);
-  let pair_2 = key_table_l1[(codes_0 >> 16u) & 255u];
-  let factors_2 = vec4<f32>(radius_l1_4, radius_l1_4, radius_l1_5, radius_l1_5);
-  cell_out.parts[2] = vec4f(pair_2 * factors_2);
-  let pair_3 = key_table_l1[codes_0 >> 24u];
-  let factors_3 = vec4<f32>(radius_l1_6, radius_l1_6, radius_l1_7, radius_l1_7);
-  cell_out.parts[3] = vec4f(pair_3 * factors_3);
-  return cell_out;
+  let pair_l2_0 = radius_l2_0 * key_table_l2[codes_2_0 & 3u];
+  let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_2_0 >> 4u) & 3u];
+  let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_2_0 >> 8u) & 3u];
+  let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_2_0 >> 12u) & 3u];
+  let pair_0 = key_table_l1[codes_1_0 & 255u];
+  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
+  let pair_1 = key_table_l1[(codes_1_0 >> 8u) & 255u];
+  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
+  let pair_2 = key_table_l1[(codes_1_0 >> 16u) & 255u];
+  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
+  let pair_3 = key_table_l1[codes_1_0 >> 24u];
+  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  return decoded;
 }
 
 // Word of the unit that holds a token.

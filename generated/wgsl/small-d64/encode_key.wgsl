@@ -244,11 +244,11 @@ fn search_l6(u: f32, v: f32) -> u32 {
   return code;
 }
 
-const key_code_bit_l6s = array<u32, 1>(
+const key_code_bit_l6_list = array<u32, 1>(
   221u
 );
 fn key_code_bit_l6(i: u32) -> u32 {
-  return key_code_bit_l6s[i];
+  return key_code_bit_l6_list[i];
 }
 
 fn key_radius_bit(i: u32) -> u32 {

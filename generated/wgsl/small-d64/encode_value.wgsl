@@ -238,11 +238,11 @@ fn search_l6(u: f32, v: f32) -> u32 {
   return code;
 }
 
-const value_code_bit_l6s = array<u32, 1>(
+const value_code_bit_l6_list = array<u32, 1>(
   174u
 );
 fn value_code_bit_l6(i: u32) -> u32 {
-  return value_code_bit_l6s[i];
+  return value_code_bit_l6_list[i];
 }
 
 fn value_radius_bit(i: u32) -> u32 {
