@@ -48,7 +48,10 @@ export interface EmittedKernels {
 }
 
 export interface EmittedClass {
-  create(device: GPUDevice, options?: { readonly variant?: string }): Promise<EmittedKernels>;
+  create(
+    device: GPUDevice,
+    options?: { readonly variant?: string; readonly kernels?: readonly string[] },
+  ): Promise<EmittedKernels>;
 }
 
 type Data = Float32Array | Uint16Array | Int32Array | Uint32Array | Uint8Array;

@@ -259,7 +259,10 @@ function streamView(stream: Stream, bitOf: string, rows: boolean): View {
       // Of tiles: the bytes that make up the word.
       bytes: Array.from({ length: Math.min(4, Math.ceil(loaded / 8) - 4 * i) }, (_, byte) => ({
         at: 4 * i + byte === 0 ? '' : ` + ${u32(4 * i + byte)}`,
+        word: 4 * i + byte === 0 ? '' : ` + ${u32(8 * (4 * i + byte))}`,
         shift: byte === 0 ? '' : ` << ${u32(8 * byte)}`,
+        open: byte === 0 ? '' : '(',
+        close: byte === 0 ? '' : ')',
       })),
     })),
   };

@@ -1,7 +1,9 @@
 /** Names that the ES module and its types take: no cache may have a class of that name. */
 const CLASSES = [
   'Runtime',
-  'Ranges',
+  'Draft',
+  'SequenceDraft',
+  'KernelName',
   'Shared',
   'PreparedCall',
   'Rows',

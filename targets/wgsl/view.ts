@@ -257,11 +257,12 @@ function attentionView(plan: Plan, kernel: Kernel): View {
       const items = Math.min(perRound, value.size - from);
       return {
         first: String(from),
+        behind: from === 0 ? '' : ` + ${u32(from)}`,
         last: String(from + items - 1),
         items: u32(items),
         lines: Array.from({ length: items }, (_, i) => ({
           index: String(from + i),
-          place: u32(i * LANES),
+          place: i === 0 ? '' : ` + ${u32(i * LANES)}`,
         })),
       };
     }),

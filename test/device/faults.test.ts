@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { VerifyReport } from '../../generator/conformance/index.ts';
-import { TARGETS } from '../../targets/index.ts';
+import { TARGETS, type TargetEntry } from '../../targets/index.ts';
 
 const BIN = join(import.meta.dirname, '../../bin/polarc.js');
 
@@ -20,45 +20,97 @@ interface Fault {
 }
 
 /** Times 1.01, as a float literal. */
-const larger = (literal: string): string => `${(Number.parseFloat(literal) * 1.01).toFixed(6)}f`;
+const larger = (literal: string): string =>
+  `${(Number.parseFloat(literal) * 1.01).toFixed(6)}${literal.endsWith('f') ? 'f' : ''}`;
 
-const FAULTS: readonly Fault[] = [
-  {
-    what: 'a threshold',
-    found: ['encode_key'],
-    innocent: 'attend',
-    place: /(threshold_l2\[\] = \{[^,]+, )([0-9.]+f)/,
-    edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+/** Where the kernels of a target stand, and what is planted there. */
+interface Subject {
+  readonly file: string;
+  readonly faults: readonly Fault[];
+}
+
+const SUBJECTS: Readonly<Record<string, Subject>> = {
+  avx2: {
+    file: 'avx2/faulty.cpp',
+    faults: [
+      {
+        what: 'a threshold',
+        found: ['encode_key'],
+        innocent: 'attend',
+        place: /(threshold_l2\[\] = \{[^,]+, )([0-9.]+f)/g,
+        edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+      },
+      {
+        what: 'a table entry',
+        found: ['encode_key', 'decode_key', 'scores', 'attend'],
+        innocent: 'merge',
+        place: /(cos_l2\[\] = \{\s*)([0-9.]+f)/g,
+        edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+      },
+      {
+        what: 'a tail: tokens beyond the last are seen',
+        found: ['scores', 'attend'],
+        innocent: 'encode_key',
+        place: /first \+ tiles \* tile_tokens <= sight\.end/g,
+        edit: () => 'first <= sight.end',
+      },
+      {
+        what: 'a stride: every head reads the first',
+        found: ['scores', 'weighted_sum', 'attend'],
+        innocent: 'attend_dense',
+        place: /(static_cast<const uint8_t \*>\(pool\.data\) \+ head) \* pool\.head_stride/g,
+        edit: (_whole, before) => `${before} * 0`,
+      },
+      {
+        what: 'a sign',
+        found: ['encode_key', 'encode_value'],
+        innocent: 'decode_key',
+        place: /const __m256 difference = _mm256_sub_ps\(a, b\)/g,
+        edit: () => 'const __m256 difference = _mm256_sub_ps(b, a)',
+      },
+    ],
   },
-  {
-    what: 'a table entry',
-    found: ['encode_key', 'decode_key', 'scores', 'attend'],
-    innocent: 'merge',
-    place: /(cos_l2\[\] = \{\s*)([0-9.]+f)/,
-    edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+  wgsl: {
+    file: 'wgsl/faulty/faulty.js',
+    faults: [
+      {
+        what: 'a threshold',
+        found: ['encode_key'],
+        innocent: 'attend',
+        place: /(thresholds_l2 = array<f32, \d+>\(\s*[0-9.]+f, )([0-9.]+f)/g,
+        edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+      },
+      {
+        what: 'a table entry',
+        found: ['decode_key', 'scores', 'attend'],
+        innocent: 'encode_key',
+        place: /(_directions_l2 = array<vec2f, \d+>\(\s*vec2f\()([0-9.]+)/g,
+        edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+      },
+      {
+        what: 'a tail: tokens beyond the last are seen',
+        found: ['weighted_sum', 'attend'],
+        innocent: 'encode_key',
+        place: /let end = min\(sight\.end, start \+ params\.split_tokens\)/g,
+        edit: () => 'let end = start + min(params.split_tokens, 64u)',
+      },
+      {
+        what: 'a stride: every head reads the first',
+        found: ['scores', 'weighted_sum', 'attend'],
+        innocent: 'attend_dense',
+        place: /(_page_stride \+) head \* params/g,
+        edit: (_whole, before) => `${before} head * 0u * params`,
+      },
+      {
+        what: 'a sign',
+        found: ['encode_key', 'encode_value'],
+        innocent: 'merge',
+        place: /vector\[i \+ stride\] = a - b/g,
+        edit: () => 'vector[i + stride] = b - a',
+      },
+    ],
   },
-  {
-    what: 'a tail: tokens beyond the last are seen',
-    found: ['scores', 'attend'],
-    innocent: 'encode_key',
-    place: /first \+ tiles \* tile_tokens <= sight\.end/,
-    edit: () => 'first <= sight.end',
-  },
-  {
-    what: 'a stride: every head reads the first',
-    found: ['scores', 'weighted_sum', 'attend'],
-    innocent: 'attend_dense',
-    place: /(static_cast<const uint8_t \*>\(pool\.data\) \+ head) \* pool\.head_stride/,
-    edit: (_whole, before) => `${before} * 0`,
-  },
-  {
-    what: 'a sign',
-    found: ['encode_key', 'encode_value'],
-    innocent: 'decode_key',
-    place: /const __m256 difference = _mm256_sub_ps\(a, b\)/,
-    edit: () => 'const __m256 difference = _mm256_sub_ps(b, a)',
-  },
-];
+};
 
 interface Run {
   readonly code: number | null;
@@ -93,55 +145,73 @@ const failed = ({ report }: Run): string[] => [
   ...new Set(report.cases.filter(({ ok }) => !ok).map(({ kernel }) => kernel)),
 ];
 
-const entry = TARGETS[0]!;
-const target = await entry.load();
-const missing = (await target.check()).filter(({ ok, required }) => required && !ok);
-if (missing.length > 0) {
-  console.warn(`planted faults are skipped: ${missing.map(({ detail }) => detail).join('; ')}`);
+/** A folder with the kernels of a target. */
+const generate = async (target: string): Promise<string> => {
+  const folder = mkdtempSync(join(tmpdir(), 'polarc-faults-'));
+  const { code, err } = await polarc([
+    ...['generate', '--head-dim', '32', '--bits', '4,2,2', '--group', '2', '--name', 'faulty'],
+    ...['--layout', 'tiles', '--page-tokens', '32', '--target', target],
+    ...['--out', join(folder, 'sound')],
+  ]);
+  expect(code, err).toBe(0);
+  return folder;
+};
+
+const isMissing = async (entry: TargetEntry): Promise<boolean> => {
+  const missing = (await (await entry.load()).check()).filter((each) => each.required && !each.ok);
+  const reason = missing.map(({ what, detail }) => `${what}: ${detail}`).join('; ');
+  if (missing.length > 0) console.warn(`planted faults of ${entry.id} are skipped: ${reason}`);
+  return missing.length > 0;
+};
+
+for (const entry of TARGETS) {
+  const { file, faults } = SUBJECTS[entry.id]!;
+  describe.skipIf(await isMissing(entry))(`verify of an emitted folder, ${entry.id}`, () => {
+    let folder: string;
+    beforeAll(async () => {
+      folder = await generate(entry.id);
+    });
+    afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+    test('passes as it was emitted', async () => {
+      const run = await verify(join(folder, 'sound'));
+      expect(run.report.cases.filter(({ ok }) => !ok)).toEqual([]);
+      expect(run.code).toBe(0);
+      expect(run.report).toMatchObject({ ok: true, failed: 0, skipped: 0, differingBytes: 0 });
+      expect(run.report.passed).toBe(run.report.cases.length);
+    });
+
+    test.each(faults)('finds $what by what the kernels do', async (fault) => {
+      const copy = mkdtempSync(join(folder, 'faulty-'));
+      cpSync(join(folder, 'sound'), copy, { recursive: true });
+      const kernel = join(copy, file);
+      const text = readFileSync(kernel, 'utf8');
+      expect(text).toMatch(fault.place);
+      writeFileSync(kernel, text.replace(fault.place, fault.edit));
+
+      const run = await verify(copy);
+      expect(run.code).toBe(1);
+      expect(run.report.ok).toBe(false);
+      expect(failed(run)).toEqual(expect.arrayContaining([...fault.found, 'files']));
+      expect(failed(run)).not.toContain(fault.innocent);
+      const files = run.report.cases.find(({ kernel }) => kernel === 'files');
+      expect(files?.message).toContain(file);
+    });
+  });
 }
 
-describe.skipIf(missing.length > 0)('verify of an emitted folder', () => {
+const native = TARGETS.find(({ id }) => id === 'avx2')!;
+describe.skipIf(await isMissing(native))('verify of a folder', () => {
   let folder: string;
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'polarc-faults-'));
-    const { code, err } = await polarc([
-      ...['generate', '--head-dim', '32', '--bits', '4,2,2', '--group', '2', '--name', 'faulty'],
-      ...['--layout', 'tiles', '--page-tokens', '32', '--target', entry.id],
-      ...['--out', join(folder, 'sound')],
-    ]);
-    expect(code, err).toBe(0);
+    folder = await generate(native.id);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-  test('passes as it was emitted', async () => {
-    const run = await verify(join(folder, 'sound'));
-    expect(run.report.cases.filter(({ ok }) => !ok)).toEqual([]);
-    expect(run.code).toBe(0);
-    expect(run.report).toMatchObject({ ok: true, failed: 0, skipped: 0, differingBytes: 0 });
-    expect(run.report.passed).toBe(run.report.cases.length);
-  });
-
-  test.each(FAULTS)('finds $what by what the kernels do', async (fault) => {
-    const copy = mkdtempSync(join(folder, 'faulty-'));
-    cpSync(join(folder, 'sound'), copy, { recursive: true });
-    const kernel = join(copy, entry.id, 'faulty.cpp');
-    const text = readFileSync(kernel, 'utf8');
-    expect(text).toMatch(fault.place);
-    writeFileSync(kernel, text.replace(fault.place, fault.edit));
-
-    const run = await verify(copy);
-    expect(run.code).toBe(1);
-    expect(run.report.ok).toBe(false);
-    expect(failed(run)).toEqual(expect.arrayContaining([...fault.found, 'files']));
-    expect(failed(run)).not.toContain(fault.innocent);
-    const files = run.report.cases.find(({ kernel }) => kernel === 'files');
-    expect(files?.message).toContain(`${entry.id}/faulty.cpp`);
-  });
 
   test('names the case in which a kernel crashed', async () => {
     const copy = mkdtempSync(join(folder, 'crashing-'));
     cpSync(join(folder, 'sound'), copy, { recursive: true });
-    const kernel = join(copy, entry.id, 'faulty.cpp');
+    const kernel = join(copy, SUBJECTS.avx2!.file);
     const text = readFileSync(kernel, 'utf8');
     const start = 'int merge(const polarc_merge_params &p) {\n';
     expect(text).toContain(start);

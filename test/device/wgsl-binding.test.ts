@@ -48,7 +48,7 @@ describe.skipIf(missing.length > 0)('the ES module', () => {
     device = opened.device;
     uncaptured = [];
     device.onuncapturederror = ({ error }) => uncaptured.push(error.message);
-    kernels = await (await load(plan)).create(device);
+    kernels = await (await load(plan)).create(device, { kernels: ['attend', 'merge'] });
   });
   afterAll(() => opened.close());
 
@@ -164,6 +164,7 @@ describe.skipIf(missing.length > 0)('the ES module', () => {
       message(() => kernels.merge({ parts: [{}], rows: 1, qHeads: 1 })),
       message(() => kernels.attendWorkspace({ rows: 1, kvHeads: 1 })),
       message(() => kernels.attend(call).record({} as never)),
+      message(() => kernels.scores({ ...call, scores: { buffer: buffer(4096) } })),
     ]).toMatchInlineSnapshot(`
       [
         "POLARC_INVALID_ARGUMENT attend: q is missing",
@@ -195,6 +196,7 @@ describe.skipIf(missing.length > 0)('the ES module', () => {
         "POLARC_INVALID_ARGUMENT merge: workspace is missing",
         "POLARC_INVALID_ARGUMENT attendWorkspace: maxTokens must be a whole number from 0 to 2147483647, not undefined",
         "POLARC_INVALID_ARGUMENT Small: record takes a GPUCommandEncoder or a GPUComputePassEncoder",
+        "POLARC_INVALID_ARGUMENT scores was not compiled: name it among the kernels of Small.create",
       ]
     `);
     mapped.destroy();
@@ -204,7 +206,9 @@ describe.skipIf(missing.length > 0)('the ES module', () => {
 
   test('says which vectors and matrices a format needs', async () => {
     const full = planOf({ precondition: matrix(), center: true }, {}, { name: 'full' });
-    const own = await (await load(full)).create(device);
+    const own = await (await load(full)).create(device, {
+      kernels: ['encodeKey', 'rotateKey', 'rotateValue'],
+    });
     const rows = { buffer: buffer(D * 4) };
     const call = {
       rows,
@@ -248,7 +252,7 @@ describe.skipIf(missing.length > 0)('the ES module', () => {
   test('names the limit that a large pool exceeds', async () => {
     const small = await freshDevice();
     const limit = small.limits.maxStorageBufferBindingSize;
-    const own = await (await load(plan)).create(small);
+    const own = await (await load(plan)).create(small, { kernels: ['encodeKey'] });
     const size = limit + 4096;
     const pool = small.createBuffer({ size, usage: STORAGE });
     const table = small.createBuffer({ size: 4, usage: STORAGE });
@@ -287,15 +291,17 @@ describe.skipIf(missing.length > 0)('the ES module', () => {
       await rejected(Core.create(plain, { variant: 'subgroups' })),
       await rejected(Core.create(plain, { variant: 'fast' })),
       await rejected(Core.create({} as never)),
+      await rejected(Core.create(plain, { kernels: ['attend', 'all'] })),
     ]).toMatchInlineSnapshot(`
       [
         "POLARC_UNSUPPORTED Half computes in f16: create the device with requiredFeatures: ['shader-f16'], or generate the cache without arithmetic wgsl: 'half'",
         "POLARC_UNSUPPORTED Small: the device lacks subgroups: create it with requiredFeatures: ['subgroups'], or leave variant out",
         "POLARC_INVALID_ARGUMENT Small.create: variant must be 'subgroups' or 'core', not fast",
         "POLARC_INVALID_ARGUMENT Small.create takes a GPUDevice",
+        "POLARC_INVALID_ARGUMENT Small.create: kernels must be 'encodeKey' or 'encodeValue' or 'decodeKey' or 'decodeValue' or 'rotateKey' or 'rotateValue' or 'scores' or 'weightedSum' or 'attend' or 'attendDense' or 'merge', not all",
       ]
     `);
-    expect((await Core.create(plain)).variant).toBe('core');
+    expect((await Core.create(plain, { kernels: ['merge'] })).variant).toBe('core');
     plain.destroy();
   });
 
@@ -350,7 +356,7 @@ describe.skipIf(missing.length > 0)('the ES module', () => {
 
   test('says that the device was lost', async () => {
     const other = await freshDevice();
-    const own = await (await load(plan)).create(other);
+    const own = await (await load(plan)).create(other, { kernels: ['merge'] });
     const prepared = own.merge({
       parts: [],
       rows: 1,

@@ -84,7 +84,7 @@ fn from_f16(bits: u32) -> f32 {
   return bitcast<f32>(bitcast<u32>(value) | sign);
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -101,7 +101,7 @@ fn rows_store_half(at: u32, half: u32) {
   atomicOr(&rows[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn rows_store(at: u32, bits: vec2u) {
   if (params.rows_dtype == dtype_f32) {
     atomicStore(&rows[at], bits.x);
@@ -211,7 +211,7 @@ fn value_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 97u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -230,7 +230,7 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);

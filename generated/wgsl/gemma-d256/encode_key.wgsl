@@ -92,7 +92,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn rows_element(at: u32) -> f32 {
   if (params.rows_dtype == dtype_f32) { return bitcast<f32>(rows[at]); }
   let bits = (rows[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;

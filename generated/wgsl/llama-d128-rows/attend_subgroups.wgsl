@@ -103,7 +103,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -162,7 +162,7 @@ fn codec_fill_tables(lane: u32) {
   }
 }
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -228,7 +228,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
 
 // ---- Values: 8 cells of 16 coordinates ----
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -502,10 +502,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -514,14 +514,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -530,14 +530,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -546,14 +546,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -562,7 +562,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -610,8 +610,7 @@ fn attend(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);

@@ -157,6 +157,21 @@ const MOST_GROUPS = 65535; // workgroups in a dimension of a dispatch
 const LEAST_SPLIT = 256; // tokens; of long sequences a 64th
 const DTYPES = ['f32', 'f16', 'bf16'];
 const ROTATIONS = ['forward', 'dual', 'inverse'];
+// Modules behind a method, beside its own.
+const ATTENTION = ['states', 'queries', 'combine'];
+const METHODS = {
+  encodeKey: ['encode', 'encode_key'],
+  encodeValue: ['encode', 'encode_value'],
+  decodeKey: ['decode', 'decode_key'],
+  decodeValue: ['decode', 'decode_value'],
+  rotateKey: ['rotate', 'rotate_key'],
+  rotateValue: ['rotate', 'rotate_value'],
+  scores: [...ATTENTION, 'scores'],
+  weightedSum: [...ATTENTION, 'weighted_sum'],
+  attend: [...ATTENTION, 'attend'],
+  attendDense: [...ATTENTION, 'attend_dense'],
+  merge: ['merge'],
+};
 const ADDRESSING = { paged: 0, blockTable: 1, csr: 2, dense: 3 };
 
 function failure(code, message) {
@@ -562,6 +577,9 @@ class Draft {
       throw misuse(`${this.name}: ${items} workgroups are more than a dispatch takes`);
     }
     const { bindings } = KERNELS[kernel];
+    if (pipelines[entry] === undefined) {
+      throw misuse(`${this.name} was not compiled: name it among the kernels of ${NAME}.create`);
+    }
     this.requireApart(bindings, ranges);
     const block = this.block(kernel, { ...params, items });
     const entries = bindings.map((kind, i) => {
@@ -736,8 +754,8 @@ class SequenceDraft extends Draft {
   }
 }
 
-/** Pipelines and layouts of one variant. */
-async function compile(device, variant) {
+/** Pipelines and layouts of one variant, for the methods that are named. */
+async function compile(device, variant, methods) {
   const layouts = {};
   for (const [kernel, { bindings }] of Object.entries(KERNELS)) {
     const entries = bindings.map((kind, i) => ({
@@ -750,9 +768,11 @@ async function compile(device, variant) {
       entries: [{ binding: 0, visibility: COMPUTE, buffer: { type: 'uniform' } }, ...entries],
     });
   }
-  const chosen = Object.keys(MODULES).filter((name) =>
-    variant === 'subgroups' ? !(`${name}_subgroups` in MODULES) : !name.endsWith('_subgroups'),
-  );
+  const wanted = new Set(methods.flatMap((method) => METHODS[method]));
+  const chosen = Object.keys(MODULES).filter((name) => {
+    if (!wanted.has(name.replace('_subgroups', ''))) return false;
+    return variant === 'subgroups' ? !(`${name}_subgroups` in MODULES) : !/_subgroups$/.test(name);
+  });
   const pipelines = {};
   const compiling = chosen.flatMap((name) => {
     const { kernel, entries } = MODULES[name];
@@ -794,7 +814,9 @@ export class LlamaD128Rows {
     }
     const has = (feature) => device.features.has(feature);
     const { variant = has('subgroups') ? 'subgroups' : 'core' } = options;
+    const { kernels = Object.keys(METHODS) } = options;
     oneOf(`${NAME}.create: variant`, variant, ['subgroups', 'core']);
+    for (const name of kernels) oneOf(`${NAME}.create: kernels`, name, Object.keys(METHODS));
     if (NEEDS_F16 && !has('shader-f16')) {
       throw failure(
         'POLARC_UNSUPPORTED',
@@ -809,7 +831,7 @@ export class LlamaD128Rows {
           'leave variant out',
       );
     }
-    return new LlamaD128Rows(await compile(device, variant), variant);
+    return new LlamaD128Rows(await compile(device, variant, kernels), variant);
   }
 
   constructor(runtime, variant) {
@@ -1174,7 +1196,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn rows_element(at: u32) -> f32 {
   if (params.rows_dtype == dtype_f32) { return bitcast<f32>(rows[at]); }
   let bits = (rows[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -1568,7 +1590,7 @@ fn from_f16(bits: u32) -> f32 {
   return bitcast<f32>(bitcast<u32>(value) | sign);
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -1585,7 +1607,7 @@ fn rows_store_half(at: u32, half: u32) {
   atomicOr(&rows[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn rows_store(at: u32, bits: vec2u) {
   if (params.rows_dtype == dtype_f32) {
     atomicStore(&rows[at], bits.x);
@@ -1656,7 +1678,7 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -1893,7 +1915,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn source_element(at: u32) -> f32 {
   if (params.source_dtype == dtype_f32) { return bitcast<f32>(source[at]); }
   let bits = (source[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -1908,7 +1930,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);
@@ -2260,7 +2282,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn q_element(at: u32) -> f32 {
   if (params.q_dtype == dtype_f32) { return bitcast<f32>(q[at]); }
   let bits = (q[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -2439,7 +2461,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -2498,7 +2520,7 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -2784,7 +2806,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -2843,7 +2865,7 @@ fn value_fill_tables(lane: u32) {
   }
 }
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -3031,10 +3053,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3043,14 +3065,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3059,14 +3081,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3075,14 +3097,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3091,7 +3113,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -3260,7 +3282,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -3319,7 +3341,7 @@ fn codec_fill_tables(lane: u32) {
   }
 }
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -3385,7 +3407,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
 
 // ---- Values: 8 cells of 16 coordinates ----
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -3659,10 +3681,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3671,14 +3693,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3687,14 +3709,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3703,14 +3725,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3719,7 +3741,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -3767,8 +3789,7 @@ fn attend(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -3913,7 +3934,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -3972,7 +3993,7 @@ fn codec_fill_tables(lane: u32) {
   }
 }
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -4038,7 +4059,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
 
 // ---- Values: 8 cells of 16 coordinates ----
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
@@ -4312,10 +4333,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4324,14 +4345,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4340,14 +4361,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4356,14 +4377,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4372,7 +4393,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -4420,8 +4441,7 @@ fn attend(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -4567,7 +4587,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// Elements at and at + 1 of the keys.
+// Two neighbouring elements of the keys.
 fn key_pair(at: u32) -> vec2f {
   var word = keys[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (keys[(at >> 1u) + 1u] << 16u); }
@@ -4580,7 +4600,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
     token * params.key_token_stride + head * params.key_head_stride;
 }
 
-// Elements at and at + 1 of the values.
+// Two neighbouring elements of the values.
 fn value_pair(at: u32) -> vec2f {
   var word = values[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (values[(at >> 1u) + 1u] << 16u); }
@@ -4765,8 +4785,8 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 1 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
   workgroupBarrier();
   for (var i = lane; i < 2u * cells; i += 64u) {
     let cell = i % cells;
@@ -4775,7 +4795,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -4822,8 +4842,7 @@ fn attend_dense(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -4967,7 +4986,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// Elements at and at + 1 of the keys.
+// Two neighbouring elements of the keys.
 fn key_pair(at: u32) -> vec2f {
   var word = keys[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (keys[(at >> 1u) + 1u] << 16u); }
@@ -4980,7 +4999,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
     token * params.key_token_stride + head * params.key_head_stride;
 }
 
-// Elements at and at + 1 of the values.
+// Two neighbouring elements of the values.
 fn value_pair(at: u32) -> vec2f {
   var word = values[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (values[(at >> 1u) + 1u] << 16u); }
@@ -5165,8 +5184,8 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 1 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
   workgroupBarrier();
   for (var i = lane; i < 2u * cells; i += 64u) {
     let cell = i % cells;
@@ -5175,7 +5194,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -5222,8 +5241,7 @@ fn attend_dense(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -5354,7 +5372,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);
@@ -5581,7 +5599,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn part_element(at: u32) -> f32 {
   if (params.part_dtype == dtype_f32) { return bitcast<f32>(part[at]); }
   let bits = (part[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -5596,7 +5614,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);

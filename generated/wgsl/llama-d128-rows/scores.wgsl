@@ -90,7 +90,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -149,7 +149,7 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// At least 8 bits of the record at word unit from bit bit on.
+// At least 8 bits of the record at word unit from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;

@@ -103,7 +103,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -161,12 +161,12 @@ fn codec_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -198,24 +198,27 @@ struct key_cell {
 }
 
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = key_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (key_byte(unit, t, codes_at))
-    | (key_byte(unit, t, codes_at + 1u) << 8u);
+    ((keys[codes_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = key_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (key_byte(unit, t, codes_1_at))
-    | (key_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (key_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((keys[codes_1_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((keys[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = key_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (key_byte(unit, t, codes_2_at))
-    | (key_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((keys[codes_2_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -259,12 +262,12 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
 
 // ---- Values: 8 cells of 16 coordinates ----
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -296,24 +299,27 @@ struct value_cell {
 }
 
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = value_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (value_byte(unit, t, codes_at))
-    | (value_byte(unit, t, codes_at + 1u) << 8u);
+    ((values[codes_at] >> lane_shift) & 0xffu)
+    | (((values[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = value_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (value_byte(unit, t, codes_1_at))
-    | (value_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (value_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((values[codes_1_at] >> lane_shift) & 0xffu)
+    | (((values[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((values[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((values[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = value_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (value_byte(unit, t, codes_2_at))
-    | (value_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((values[codes_2_at] >> lane_shift) & 0xffu)
+    | (((values[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((values[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -565,10 +571,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -577,14 +583,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -593,14 +599,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -609,14 +615,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -625,7 +631,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -673,8 +679,7 @@ fn attend(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);

@@ -157,6 +157,21 @@ const MOST_GROUPS = 65535; // workgroups in a dimension of a dispatch
 const LEAST_SPLIT = 256; // tokens; of long sequences a 64th
 const DTYPES = ['f32', 'f16', 'bf16'];
 const ROTATIONS = ['forward', 'dual', 'inverse'];
+// Modules behind a method, beside its own.
+const ATTENTION = ['states', 'queries', 'combine'];
+const METHODS = {
+  encodeKey: ['encode', 'encode_key'],
+  encodeValue: ['encode', 'encode_value'],
+  decodeKey: ['decode', 'decode_key'],
+  decodeValue: ['decode', 'decode_value'],
+  rotateKey: ['rotate', 'rotate_key'],
+  rotateValue: ['rotate', 'rotate_value'],
+  scores: [...ATTENTION, 'scores'],
+  weightedSum: [...ATTENTION, 'weighted_sum'],
+  attend: [...ATTENTION, 'attend'],
+  attendDense: [...ATTENTION, 'attend_dense'],
+  merge: ['merge'],
+};
 const ADDRESSING = { paged: 0, blockTable: 1, csr: 2, dense: 3 };
 
 function failure(code, message) {
@@ -562,6 +577,9 @@ class Draft {
       throw misuse(`${this.name}: ${items} workgroups are more than a dispatch takes`);
     }
     const { bindings } = KERNELS[kernel];
+    if (pipelines[entry] === undefined) {
+      throw misuse(`${this.name} was not compiled: name it among the kernels of ${NAME}.create`);
+    }
     this.requireApart(bindings, ranges);
     const block = this.block(kernel, { ...params, items });
     const entries = bindings.map((kind, i) => {
@@ -736,8 +754,8 @@ class SequenceDraft extends Draft {
   }
 }
 
-/** Pipelines and layouts of one variant. */
-async function compile(device, variant) {
+/** Pipelines and layouts of one variant, for the methods that are named. */
+async function compile(device, variant, methods) {
   const layouts = {};
   for (const [kernel, { bindings }] of Object.entries(KERNELS)) {
     const entries = bindings.map((kind, i) => ({
@@ -750,9 +768,11 @@ async function compile(device, variant) {
       entries: [{ binding: 0, visibility: COMPUTE, buffer: { type: 'uniform' } }, ...entries],
     });
   }
-  const chosen = Object.keys(MODULES).filter((name) =>
-    variant === 'subgroups' ? !(`${name}_subgroups` in MODULES) : !name.endsWith('_subgroups'),
-  );
+  const wanted = new Set(methods.flatMap((method) => METHODS[method]));
+  const chosen = Object.keys(MODULES).filter((name) => {
+    if (!wanted.has(name.replace('_subgroups', ''))) return false;
+    return variant === 'subgroups' ? !(`${name}_subgroups` in MODULES) : !/_subgroups$/.test(name);
+  });
   const pipelines = {};
   const compiling = chosen.flatMap((name) => {
     const { kernel, entries } = MODULES[name];
@@ -794,7 +814,9 @@ export class LlamaD128 {
     }
     const has = (feature) => device.features.has(feature);
     const { variant = has('subgroups') ? 'subgroups' : 'core' } = options;
+    const { kernels = Object.keys(METHODS) } = options;
     oneOf(`${NAME}.create: variant`, variant, ['subgroups', 'core']);
+    for (const name of kernels) oneOf(`${NAME}.create: kernels`, name, Object.keys(METHODS));
     if (NEEDS_F16 && !has('shader-f16')) {
       throw failure(
         'POLARC_UNSUPPORTED',
@@ -809,7 +831,7 @@ export class LlamaD128 {
           'leave variant out',
       );
     }
-    return new LlamaD128(await compile(device, variant), variant);
+    return new LlamaD128(await compile(device, variant, kernels), variant);
   }
 
   constructor(runtime, variant) {
@@ -1174,7 +1196,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn rows_element(at: u32) -> f32 {
   if (params.rows_dtype == dtype_f32) { return bitcast<f32>(rows[at]); }
   let bits = (rows[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -1571,7 +1593,7 @@ fn from_f16(bits: u32) -> f32 {
   return bitcast<f32>(bitcast<u32>(value) | sign);
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -1588,7 +1610,7 @@ fn rows_store_half(at: u32, half: u32) {
   atomicOr(&rows[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn rows_store(at: u32, bits: vec2u) {
   if (params.rows_dtype == dtype_f32) {
     atomicStore(&rows[at], bits.x);
@@ -1658,12 +1680,12 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -1695,24 +1717,27 @@ struct key_cell {
 }
 
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = key_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (key_byte(unit, t, codes_at))
-    | (key_byte(unit, t, codes_at + 1u) << 8u);
+    ((keys[codes_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = key_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (key_byte(unit, t, codes_1_at))
-    | (key_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (key_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((keys[codes_1_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((keys[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = key_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (key_byte(unit, t, codes_2_at))
-    | (key_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((keys[codes_2_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -1927,7 +1952,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn source_element(at: u32) -> f32 {
   if (params.source_dtype == dtype_f32) { return bitcast<f32>(source[at]); }
   let bits = (source[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -1942,7 +1967,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);
@@ -2294,7 +2319,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn q_element(at: u32) -> f32 {
   if (params.q_dtype == dtype_f32) { return bitcast<f32>(q[at]); }
   let bits = (q[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -2473,7 +2498,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -2531,12 +2556,12 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -2568,24 +2593,27 @@ struct key_cell {
 }
 
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = key_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (key_byte(unit, t, codes_at))
-    | (key_byte(unit, t, codes_at + 1u) << 8u);
+    ((keys[codes_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = key_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (key_byte(unit, t, codes_1_at))
-    | (key_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (key_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((keys[codes_1_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((keys[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = key_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (key_byte(unit, t, codes_2_at))
-    | (key_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((keys[codes_2_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -2849,7 +2877,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -2907,12 +2935,12 @@ fn value_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -2944,24 +2972,27 @@ struct value_cell {
 }
 
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = value_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (value_byte(unit, t, codes_at))
-    | (value_byte(unit, t, codes_at + 1u) << 8u);
+    ((values[codes_at] >> lane_shift) & 0xffu)
+    | (((values[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = value_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (value_byte(unit, t, codes_1_at))
-    | (value_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (value_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((values[codes_1_at] >> lane_shift) & 0xffu)
+    | (((values[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((values[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((values[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = value_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (value_byte(unit, t, codes_2_at))
-    | (value_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((values[codes_2_at] >> lane_shift) & 0xffu)
+    | (((values[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((values[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -3127,10 +3158,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3139,14 +3170,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3155,14 +3186,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3171,14 +3202,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3187,7 +3218,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -3356,7 +3387,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -3414,12 +3445,12 @@ fn codec_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -3451,24 +3482,27 @@ struct key_cell {
 }
 
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = key_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (key_byte(unit, t, codes_at))
-    | (key_byte(unit, t, codes_at + 1u) << 8u);
+    ((keys[codes_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = key_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (key_byte(unit, t, codes_1_at))
-    | (key_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (key_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((keys[codes_1_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((keys[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = key_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (key_byte(unit, t, codes_2_at))
-    | (key_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((keys[codes_2_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -3512,12 +3546,12 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
 
 // ---- Values: 8 cells of 16 coordinates ----
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -3549,24 +3583,27 @@ struct value_cell {
 }
 
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = value_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (value_byte(unit, t, codes_at))
-    | (value_byte(unit, t, codes_at + 1u) << 8u);
+    ((values[codes_at] >> lane_shift) & 0xffu)
+    | (((values[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = value_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (value_byte(unit, t, codes_1_at))
-    | (value_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (value_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((values[codes_1_at] >> lane_shift) & 0xffu)
+    | (((values[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((values[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((values[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = value_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (value_byte(unit, t, codes_2_at))
-    | (value_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((values[codes_2_at] >> lane_shift) & 0xffu)
+    | (((values[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((values[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -3818,10 +3855,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3830,14 +3867,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3846,14 +3883,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3862,14 +3899,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -3878,7 +3915,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -3926,8 +3963,7 @@ fn attend(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -4072,7 +4108,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -4130,12 +4166,12 @@ fn codec_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -4167,24 +4203,27 @@ struct key_cell {
 }
 
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = key_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (key_byte(unit, t, codes_at))
-    | (key_byte(unit, t, codes_at + 1u) << 8u);
+    ((keys[codes_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = key_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (key_byte(unit, t, codes_1_at))
-    | (key_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (key_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((keys[codes_1_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((keys[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = key_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (key_byte(unit, t, codes_2_at))
-    | (key_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((keys[codes_2_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -4228,12 +4267,12 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
 
 // ---- Values: 8 cells of 16 coordinates ----
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -4265,24 +4304,27 @@ struct value_cell {
 }
 
 fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = value_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (value_byte(unit, t, codes_at))
-    | (value_byte(unit, t, codes_at + 1u) << 8u);
+    ((values[codes_at] >> lane_shift) & 0xffu)
+    | (((values[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = value_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (value_byte(unit, t, codes_1_at))
-    | (value_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (value_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((values[codes_1_at] >> lane_shift) & 0xffu)
+    | (((values[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((values[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((values[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = value_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (value_byte(unit, t, codes_2_at))
-    | (value_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (value_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((values[codes_2_at] >> lane_shift) & 0xffu)
+    | (((values[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((values[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 
@@ -4534,10 +4576,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4546,14 +4588,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4562,14 +4604,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4578,14 +4620,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4594,7 +4636,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -4642,8 +4684,7 @@ fn attend(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -4789,7 +4830,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// Elements at and at + 1 of the keys.
+// Two neighbouring elements of the keys.
 fn key_pair(at: u32) -> vec2f {
   var word = keys[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (keys[(at >> 1u) + 1u] << 16u); }
@@ -4802,7 +4843,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
     token * params.key_token_stride + head * params.key_head_stride;
 }
 
-// Elements at and at + 1 of the values.
+// Two neighbouring elements of the values.
 fn value_pair(at: u32) -> vec2f {
   var word = values[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (values[(at >> 1u) + 1u] << 16u); }
@@ -4987,8 +5028,8 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 1 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
   workgroupBarrier();
   for (var i = lane; i < 2u * cells; i += 64u) {
     let cell = i % cells;
@@ -4997,7 +5038,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -5044,8 +5085,7 @@ fn attend_dense(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -5189,7 +5229,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// Elements at and at + 1 of the keys.
+// Two neighbouring elements of the keys.
 fn key_pair(at: u32) -> vec2f {
   var word = keys[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (keys[(at >> 1u) + 1u] << 16u); }
@@ -5202,7 +5242,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
     token * params.key_token_stride + head * params.key_head_stride;
 }
 
-// Elements at and at + 1 of the values.
+// Two neighbouring elements of the values.
 fn value_pair(at: u32) -> vec2f {
   var word = values[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (values[(at >> 1u) + 1u] << 16u); }
@@ -5387,8 +5427,8 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 1 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
   workgroupBarrier();
   for (var i = lane; i < 2u * cells; i += 64u) {
     let cell = i % cells;
@@ -5397,7 +5437,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -5444,8 +5484,7 @@ fn attend_dense(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -5576,7 +5615,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);
@@ -5803,7 +5842,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn part_element(at: u32) -> f32 {
   if (params.part_dtype == dtype_f32) { return bitcast<f32>(part[at]); }
   let bits = (part[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -5818,7 +5857,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);

@@ -90,7 +90,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -148,12 +148,12 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -185,24 +185,27 @@ struct key_cell {
 }
 
 fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
+  // Four tokens share a word; from byte to byte of a record there are eight.
+  let column = unit + (t >> 2u);
+  let lane_shift = (t & 3u) * 8u;
   let codes_from = key_codes_bit(cell);
-  let codes_at = codes_from >> 3u;
+  let codes_at = column + (codes_from & 0xfffffff8u);
   let codes_0 =
-    (key_byte(unit, t, codes_at))
-    | (key_byte(unit, t, codes_at + 1u) << 8u);
+    ((keys[codes_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_at + 8u] >> lane_shift) & 0xffu) << 8u);
   let codes_1_from = key_codes_1_bit(cell);
-  let codes_1_at = codes_1_from >> 3u;
+  let codes_1_at = column + (codes_1_from & 0xfffffff8u);
   let codes_1_0 =
-    (key_byte(unit, t, codes_1_at))
-    | (key_byte(unit, t, codes_1_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_1_at + 2u) << 16u)
-    | (key_byte(unit, t, codes_1_at + 3u) << 24u);
+    ((keys[codes_1_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_1_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_1_at + 16u] >> lane_shift) & 0xffu) << 16u)
+    | (((keys[codes_1_at + 24u] >> lane_shift) & 0xffu) << 24u);
   let codes_2_from = key_codes_2_bit(cell);
-  let codes_2_at = codes_2_from >> 3u;
+  let codes_2_at = column + (codes_2_from & 0xfffffff8u);
   let codes_2_raw_0 =
-    (key_byte(unit, t, codes_2_at))
-    | (key_byte(unit, t, codes_2_at + 1u) << 8u)
-    | (key_byte(unit, t, codes_2_at + 2u) << 16u);
+    ((keys[codes_2_at] >> lane_shift) & 0xffu)
+    | (((keys[codes_2_at + 8u] >> lane_shift) & 0xffu) << 8u)
+    | (((keys[codes_2_at + 16u] >> lane_shift) & 0xffu) << 16u);
   let codes_2_shift = codes_2_from & 7u;
   let codes_2_0 = funnel(codes_2_raw_0, 0u, codes_2_shift);
 

@@ -92,7 +92,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);

@@ -297,6 +297,20 @@ export interface SplitShape extends Shape {
   readonly splitTokens?: number;
 }
 
+/** A method that prepares a call. */
+export type KernelName =
+  | 'encodeKey'
+  | 'encodeValue'
+  | 'decodeKey'
+  | 'decodeValue'
+  | 'rotateKey'
+  | 'rotateValue'
+  | 'scores'
+  | 'weightedSum'
+  | 'attend'
+  | 'attendDense'
+  | 'merge';
+
 /** A call with its pipelines, bindings and parameters. */
 export interface PreparedCall {
   /** Records the call's dispatches, in a pass of their own or in yours, as often as you like. */
@@ -348,11 +362,15 @@ export declare class PhiD96 {
 
   /**
    * Compiles the pipelines. `variant` is the fastest that the device can run unless it is named:
-   * `subgroups` needs that feature, `core` none.
+   * `subgroups` needs that feature, `core` none. `kernels` names what will be called, and nothing
+   * else is compiled; default: all.
    */
   static create(
     device: GPUDevice,
-    options?: { readonly variant?: 'subgroups' | 'core' },
+    options?: {
+      readonly variant?: 'subgroups' | 'core';
+      readonly kernels?: readonly KernelName[];
+    },
   ): Promise<PhiD96>;
 
   /** The variant of the kernels that runs. */

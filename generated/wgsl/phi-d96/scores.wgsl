@@ -90,7 +90,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -148,7 +148,7 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 46u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -162,7 +162,7 @@ fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);

@@ -105,7 +105,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// Elements at and at + 1 of the keys.
+// Two neighbouring elements of the keys.
 fn key_pair(at: u32) -> vec2f {
   var word = keys[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (keys[(at >> 1u) + 1u] << 16u); }
@@ -118,7 +118,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
     token * params.key_token_stride + head * params.key_head_stride;
 }
 
-// Elements at and at + 1 of the values.
+// Two neighbouring elements of the values.
 fn value_pair(at: u32) -> vec2f {
   var word = values[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (values[(at >> 1u) + 1u] << 16u); }
@@ -303,8 +303,8 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 1 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
   workgroupBarrier();
   for (var i = lane; i < 2u * cells; i += 64u) {
     let cell = i % cells;
@@ -313,7 +313,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -360,8 +360,7 @@ fn attend_dense(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);

@@ -78,7 +78,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn q_element(at: u32) -> f32 {
   if (params.q_dtype == dtype_f32) { return bitcast<f32>(q[at]); }
   let bits = (q[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;

@@ -79,7 +79,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn source_element(at: u32) -> f32 {
   if (params.source_dtype == dtype_f32) { return bitcast<f32>(source[at]); }
   let bits = (source[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -94,7 +94,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);

@@ -160,6 +160,21 @@ const MOST_GROUPS = 65535; // workgroups in a dimension of a dispatch
 const LEAST_SPLIT = 256; // tokens; of long sequences a 64th
 const DTYPES = ['f32', 'f16', 'bf16'];
 const ROTATIONS = ['forward', 'dual', 'inverse'];
+// Modules behind a method, beside its own.
+const ATTENTION = ['states', 'queries', 'combine'];
+const METHODS = {
+  encodeKey: ['encode', 'encode_key'],
+  encodeValue: ['encode', 'encode_value'],
+  decodeKey: ['decode', 'decode_key'],
+  decodeValue: ['decode', 'decode_value'],
+  rotateKey: ['rotate', 'rotate_key'],
+  rotateValue: ['rotate', 'rotate_value'],
+  scores: [...ATTENTION, 'scores'],
+  weightedSum: [...ATTENTION, 'weighted_sum'],
+  attend: [...ATTENTION, 'attend'],
+  attendDense: [...ATTENTION, 'attend_dense'],
+  merge: ['merge'],
+};
 const ADDRESSING = { paged: 0, blockTable: 1, csr: 2, dense: 3 };
 
 function failure(code, message) {
@@ -565,6 +580,9 @@ class Draft {
       throw misuse(`${this.name}: ${items} workgroups are more than a dispatch takes`);
     }
     const { bindings } = KERNELS[kernel];
+    if (pipelines[entry] === undefined) {
+      throw misuse(`${this.name} was not compiled: name it among the kernels of ${NAME}.create`);
+    }
     this.requireApart(bindings, ranges);
     const block = this.block(kernel, { ...params, items });
     const entries = bindings.map((kind, i) => {
@@ -739,8 +757,8 @@ class SequenceDraft extends Draft {
   }
 }
 
-/** Pipelines and layouts of one variant. */
-async function compile(device, variant) {
+/** Pipelines and layouts of one variant, for the methods that are named. */
+async function compile(device, variant, methods) {
   const layouts = {};
   for (const [kernel, { bindings }] of Object.entries(KERNELS)) {
     const entries = bindings.map((kind, i) => ({
@@ -753,9 +771,11 @@ async function compile(device, variant) {
       entries: [{ binding: 0, visibility: COMPUTE, buffer: { type: 'uniform' } }, ...entries],
     });
   }
-  const chosen = Object.keys(MODULES).filter((name) =>
-    variant === 'subgroups' ? !(`${name}_subgroups` in MODULES) : !name.endsWith('_subgroups'),
-  );
+  const wanted = new Set(methods.flatMap((method) => METHODS[method]));
+  const chosen = Object.keys(MODULES).filter((name) => {
+    if (!wanted.has(name.replace('_subgroups', ''))) return false;
+    return variant === 'subgroups' ? !(`${name}_subgroups` in MODULES) : !/_subgroups$/.test(name);
+  });
   const pipelines = {};
   const compiling = chosen.flatMap((name) => {
     const { kernel, entries } = MODULES[name];
@@ -797,7 +817,9 @@ export class SmallD64 {
     }
     const has = (feature) => device.features.has(feature);
     const { variant = has('subgroups') ? 'subgroups' : 'core' } = options;
+    const { kernels = Object.keys(METHODS) } = options;
     oneOf(`${NAME}.create: variant`, variant, ['subgroups', 'core']);
+    for (const name of kernels) oneOf(`${NAME}.create: kernels`, name, Object.keys(METHODS));
     if (NEEDS_F16 && !has('shader-f16')) {
       throw failure(
         'POLARC_UNSUPPORTED',
@@ -812,7 +834,7 @@ export class SmallD64 {
           'leave variant out',
       );
     }
-    return new SmallD64(await compile(device, variant), variant);
+    return new SmallD64(await compile(device, variant, kernels), variant);
   }
 
   constructor(runtime, variant) {
@@ -1177,7 +1199,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn rows_element(at: u32) -> f32 {
   if (params.rows_dtype == dtype_f32) { return bitcast<f32>(rows[at]); }
   let bits = (rows[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -1676,7 +1698,7 @@ fn from_f16(bits: u32) -> f32 {
   return bitcast<f32>(bitcast<u32>(value) | sign);
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -1693,7 +1715,7 @@ fn rows_store_half(at: u32, half: u32) {
   atomicOr(&rows[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn rows_store(at: u32, bits: vec2u) {
   if (params.rows_dtype == dtype_f32) {
     atomicStore(&rows[at], bits.x);
@@ -1790,7 +1812,7 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 33u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -1809,7 +1831,7 @@ fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -2106,7 +2128,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn source_element(at: u32) -> f32 {
   if (params.source_dtype == dtype_f32) { return bitcast<f32>(source[at]); }
   let bits = (source[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -2121,7 +2143,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);
@@ -2320,7 +2342,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn rows_element(at: u32) -> f32 {
   if (params.rows_dtype == dtype_f32) { return bitcast<f32>(rows[at]); }
   let bits = (rows[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -2813,7 +2835,7 @@ fn from_f16(bits: u32) -> f32 {
   return bitcast<f32>(bitcast<u32>(value) | sign);
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -2830,7 +2852,7 @@ fn rows_store_half(at: u32, half: u32) {
   atomicOr(&rows[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn rows_store(at: u32, bits: vec2u) {
   if (params.rows_dtype == dtype_f32) {
     atomicStore(&rows[at], bits.x);
@@ -2920,7 +2942,7 @@ fn value_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 25u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -2939,7 +2961,7 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -3225,7 +3247,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn source_element(at: u32) -> f32 {
   if (params.source_dtype == dtype_f32) { return bitcast<f32>(source[at]); }
   let bits = (source[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -3240,7 +3262,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);
@@ -3592,7 +3614,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn q_element(at: u32) -> f32 {
   if (params.q_dtype == dtype_f32) { return bitcast<f32>(q[at]); }
   let bits = (q[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -3771,7 +3793,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -3856,7 +3878,7 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 33u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -3875,7 +3897,7 @@ fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -4212,7 +4234,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -4290,7 +4312,7 @@ fn value_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 25u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -4309,7 +4331,7 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -4537,10 +4559,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4549,14 +4571,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4565,14 +4587,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4581,14 +4603,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -4597,7 +4619,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -4766,7 +4788,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -4851,7 +4873,7 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 33u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -4870,7 +4892,7 @@ fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -5058,7 +5080,7 @@ fn value_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 25u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -5077,7 +5099,7 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -5391,10 +5413,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -5403,14 +5425,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -5419,14 +5441,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -5435,14 +5457,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -5451,7 +5473,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -5500,8 +5522,7 @@ fn attend(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -5646,7 +5667,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// 32 bits from bit shift of low on, high behind it; shift below 32.
+// 32 bits of two words from bit shift of the lower one on; shift is below 32.
 fn funnel(low: u32, high: u32, shift: u32) -> u32 {
   return (low >> shift) | select(high << (32u - shift), 0u, shift == 0u);
 }
@@ -5731,7 +5752,7 @@ fn key_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 33u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -5750,7 +5771,7 @@ fn key_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (keys[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -5938,7 +5959,7 @@ fn value_fill_tables(lane: u32) {
   }
 }
 
-// Byte byte of the record of token t in the tile at word unit.
+// A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   if (byte >= 25u) { // the last bits of a record stand in planes of their own
     var bits = 0u;
@@ -5957,7 +5978,7 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
   return (values[unit + 8u * byte + (t >> 2u)] >> ((t & 3u) * 8u)) & 0xffu;
 }
 
-// At least 8 bits of a record from bit bit on.
+// At least 8 bits of a record from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
@@ -6271,10 +6292,10 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 3 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
-  weights[128u + lane] = (*sums)[2];
-  weights[192u + lane] = (*sums)[3];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
+  weights[lane + 128u] = (*sums)[2];
+  weights[lane + 192u] = (*sums)[3];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -6283,14 +6304,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   // Coordinates 4 to 7 of every cell.
-  weights[0u + lane] = (*sums)[4];
-  weights[64u + lane] = (*sums)[5];
-  weights[128u + lane] = (*sums)[6];
-  weights[192u + lane] = (*sums)[7];
+  weights[lane] = (*sums)[4];
+  weights[lane + 64u] = (*sums)[5];
+  weights[lane + 128u] = (*sums)[6];
+  weights[lane + 192u] = (*sums)[7];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -6299,14 +6320,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 4u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 4u, sum);
   }
   workgroupBarrier();
   // Coordinates 8 to 11 of every cell.
-  weights[0u + lane] = (*sums)[8];
-  weights[64u + lane] = (*sums)[9];
-  weights[128u + lane] = (*sums)[10];
-  weights[192u + lane] = (*sums)[11];
+  weights[lane] = (*sums)[8];
+  weights[lane + 64u] = (*sums)[9];
+  weights[lane + 128u] = (*sums)[10];
+  weights[lane + 192u] = (*sums)[11];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -6315,14 +6336,14 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 8u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 8u, sum);
   }
   workgroupBarrier();
   // Coordinates 12 to 15 of every cell.
-  weights[0u + lane] = (*sums)[12];
-  weights[64u + lane] = (*sums)[13];
-  weights[128u + lane] = (*sums)[14];
-  weights[192u + lane] = (*sums)[15];
+  weights[lane] = (*sums)[12];
+  weights[lane + 64u] = (*sums)[13];
+  weights[lane + 128u] = (*sums)[14];
+  weights[lane + 192u] = (*sums)[15];
   workgroupBarrier();
   for (var i = lane; i < 4u * cells; i += 64u) {
     let cell = i % cells;
@@ -6331,7 +6352,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 12u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round + 12u, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -6380,8 +6401,7 @@ fn attend(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -6527,7 +6547,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// Elements at and at + 1 of the keys.
+// Two neighbouring elements of the keys.
 fn key_pair(at: u32) -> vec2f {
   var word = keys[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (keys[(at >> 1u) + 1u] << 16u); }
@@ -6540,7 +6560,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
     token * params.key_token_stride + head * params.key_head_stride;
 }
 
-// Elements at and at + 1 of the values.
+// Two neighbouring elements of the values.
 fn value_pair(at: u32) -> vec2f {
   var word = values[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (values[(at >> 1u) + 1u] << 16u); }
@@ -6725,8 +6745,8 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 1 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
   workgroupBarrier();
   for (var i = lane; i < 2u * cells; i += 64u) {
     let cell = i % cells;
@@ -6735,7 +6755,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -6782,8 +6802,7 @@ fn attend_dense(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -6927,7 +6946,7 @@ fn sees(sight: Sight, token: u32) -> bool {
   return position <= sight.newest && position >= sight.oldest;
 }
 
-// Elements at and at + 1 of the keys.
+// Two neighbouring elements of the keys.
 fn key_pair(at: u32) -> vec2f {
   var word = keys[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (keys[(at >> 1u) + 1u] << 16u); }
@@ -6940,7 +6959,7 @@ fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
     token * params.key_token_stride + head * params.key_head_stride;
 }
 
-// Elements at and at + 1 of the values.
+// Two neighbouring elements of the values.
 fn value_pair(at: u32) -> vec2f {
   var word = values[at >> 1u];
   if ((at & 1u) != 0u) { word = (word >> 16u) | (values[(at >> 1u) + 1u] << 16u); }
@@ -7125,8 +7144,8 @@ fn write_sums(
   let count = min(group_width, group - part * group_width);
   workgroupBarrier();
   // Coordinates 0 to 1 of every cell.
-  weights[0u + lane] = (*sums)[0];
-  weights[64u + lane] = (*sums)[1];
+  weights[lane] = (*sums)[0];
+  weights[lane + 64u] = (*sums)[1];
   workgroupBarrier();
   for (var i = lane; i < 2u * cells; i += 64u) {
     let cell = i % cells;
@@ -7135,7 +7154,7 @@ fn write_sums(
     for (var slot = 1u; slot < slots; slot++) {
       sum += weights[in_round * 64u + slot * cells + cell];
     }
-    write_coordinate(to, next, count, cell, 0u + in_round, sum);
+    write_coordinate(to, next, count, cell, in_round, sum);
   }
   workgroupBarrier();
   if (lane < count) {
@@ -7182,8 +7201,7 @@ fn attend_dense(
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
   var sums: value_sums;
-  var begin = start + (first - min(first, start)) / chunk * chunk;
-  for (; begin < end; begin += chunk) {
+  for (var begin = start + (first - start) / chunk * chunk; begin < end; begin += chunk) {
     // Logits: a lane takes every 64th token.
     let count = min(chunk, end - begin);
     var highest = queries(least_exponent);
@@ -7314,7 +7332,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);
@@ -7552,7 +7570,7 @@ fn work_item(group: vec3u, groups: vec3u) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Element at of the rows.
+// An element of the rows.
 fn part_element(at: u32) -> f32 {
   if (params.part_dtype == dtype_f32) { return bitcast<f32>(part[at]); }
   let bits = (part[at >> 1u] >> ((at & 1u) * 16u)) & 0xffffu;
@@ -7567,7 +7585,7 @@ fn out_store_half(at: u32, half: u32) {
   atomicOr(&out[at >> 1u], half << shift);
 }
 
-// Elements at and at + 1 of the rows, from the bits of float32 numbers.
+// Two neighbouring elements of the rows, from the bits of float32 numbers.
 fn out_store(at: u32, bits: vec2u) {
   if (params.out_dtype == dtype_f32) {
     atomicStore(&out[at], bits.x);
