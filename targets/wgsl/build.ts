@@ -7,7 +7,8 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { UserError } from '../../generator/diagnostics/index.ts';
 import { className, fileStem } from '../../generator/naming/index.ts';
-import type { BuildOptions, BuiltCache } from '../../generator/target/index.ts';
+import type { Plan } from '../../generator/plan/index.ts';
+import type { BuildOptions, BuiltCache, OperationCount } from '../../generator/target/index.ts';
 import { type EmittedClass, type EmittedKernels, kernelCalls, residentCall } from './calls.ts';
 import { type OpenedDevice, openDevice } from './device.ts';
 import { countOperations } from './operations.ts';
@@ -74,7 +75,7 @@ export async function build(options: BuildOptions): Promise<BuiltCache> {
     resident: async (kernel, call) => residentCall(device.device, emitted.inUse, kernel, call),
     // On a CPU a call that long takes seconds, and tells no more.
     ...(device.software ? { coldBytes: 0 } : {}),
-    operations: countOperations(await readFile(join(folder, 'attend.wgsl'), 'utf8'), plan),
+    operations: await operationsOf(folder, plan),
     device: [
       device.name,
       names.join(' and '),
@@ -82,6 +83,15 @@ export async function build(options: BuildOptions): Promise<BuiltCache> {
     ].join(', '),
     close: () => {},
   };
+}
+
+async function operationsOf(folder: string, plan: Plan): Promise<readonly OperationCount[]> {
+  const counts: OperationCount[] = [];
+  for (const kernel of ['attend', 'attend_dense'] as const) {
+    const text = await readFile(join(folder, `${kernel}.wgsl`), 'utf8');
+    counts.push(...countOperations(kernel, text, plan));
+  }
+  return counts;
 }
 
 async function load(

@@ -1,5 +1,5 @@
 /**
- * What the loops over packed tokens execute, counted in the emitted text of attend.wgsl: a GPU is not at hand everywhere,
+ * What the loops over packed tokens execute, counted in the emitted text: a GPU is not at hand everywhere,
  * and a compiler's own count differs from device to device.
  */
 
@@ -22,29 +22,33 @@ const INTEGER = /<<|>>|[+\-*/%&|^](?!=)/g;
 /** Arrays of a workgroup; what is read from storage is counted in bytes. */
 const SHARED = /_table_\w+$|^query$|^weights$/;
 
-/** Counts of `attend`, for one coordinate and all queries of a KV head. */
-export function countOperations(text: string, plan: Plan): readonly OperationCount[] {
+/** Counts of an attention kernel from its text, for one coordinate and all queries of a KV head. */
+export function countOperations(
+  kernel: 'attend' | 'attend_dense',
+  text: string,
+  plan: Plan,
+): readonly OperationCount[] {
   const functions = functionsOf(text);
   const width = Number(/const group_width = (\d+)u/.exec(text)![1]);
   const parts = Number(/const group_parts = (\d+)u/.exec(text)![1]);
-  const count = (loop: string, body: string, role: 'key' | 'value'): OperationCount => {
-    const codec = plan[role];
-    const { size } = cellShape(codec);
-    const tally = tallyOf(body, functions, width);
+  const count = (loop: string, within: string, role: 'key' | 'value'): OperationCount => {
+    const tally = tallyOf(loopOf(functions.get(within)!), functions, width);
+    const { headDim, layout } = plan[role];
+    const dense = kernel === 'attend_dense';
+    const size = dense ? 2 : cellShape(plan[role]).size;
     const each = (value: number): number => (value * parts) / size;
     return {
-      loop,
-      bytes: codec.layout.unitBytes / codec.layout.unitTokens / codec.headDim,
+      loop: `${kernel}, ${loop}`,
+      bytes: dense ? DENSE_BYTES[plan.dense] : layout.unitBytes / layout.unitTokens / headDim,
       lookups: each(tally.lookups),
       integer: each(tally.integer),
       float: each(tally.float),
     };
   };
-  return [
-    count('attend, keys', loopOf(functions.get('key_products')!), 'key'),
-    count('attend, values', loopOf(functions.get('add_values')!), 'value'),
-  ];
+  return [count('keys', 'key_products', 'key'), count('values', 'add_values', 'value')];
 }
+
+const DENSE_BYTES = { f32: 4, f16: 2, bf16: 2 } as const;
 
 function functionsOf(text: string): Functions {
   const plain = text.replace(/\/\/.*$/gm, '');

@@ -185,7 +185,11 @@ function attentionView(plan: Plan, kernel: Kernel): View {
   const slots = Math.max(1, Math.floor(LANES / value.count));
   const cellsPerLane = Math.ceil(value.count / LANES);
   const oneCell = cellsPerLane === 1;
-  const lines = coordinates(value.size).map((coordinate, i) => ({ index: String(i), coordinate }));
+  const lines = coordinates(value.size).map((coordinate, i) => ({
+    index: String(i),
+    coordinate: dense ? `pair.${XYZW[i]}` : `decoded.${coordinate}`,
+    factor: dense ? 'weight' : 'scaled',
+  }));
   const perRound = chunk / LANES;
   const key = cellShape(plan.key);
   const first = width === 1 ? '' : '.x';
@@ -248,8 +252,8 @@ function attentionView(plan: Plan, kernel: Kernel): View {
     cellsPerLane: String(cellsPerLane),
     sumNumber: String(cellsPerLane * value.size),
     sumLines: Array.from({ length: cellsPerLane * value.size }, (_, i) => ({
+      ...lines[i % value.size]!,
       index: String(i),
-      coordinate: lines[i % value.size]!.coordinate,
     })),
     cellLines: lines,
     rounds: Array.from({ length: Math.ceil(value.size / perRound) }, (_, round) => {

@@ -7,10 +7,14 @@ import { type CacheInput, type CodecInput, normalize } from '../../generator/spe
 import { target } from '../../targets/wgsl/index.ts';
 import { countOperations } from '../../targets/wgsl/operations.ts';
 
-const planOf = (queryGroup: number, layout: 'rows' | 'tiles', bits = [4, 2, 2, 2]): Plan => {
+const planOf = (
+  queryGroup: number,
+  layout: 'rows' | 'tiles',
+  polar: CodecInput['polar'] = { bits: [4, 2, 2, 2] },
+): Plan => {
   const codec = {
     headDim: 128,
-    polar: { bits } as CodecInput['polar'],
+    polar,
     layout:
       layout === 'rows' ? ({ kind: 'rows' } as const) : ({ kind: 'tiles', tokens: 32 } as const),
   };
@@ -24,14 +28,14 @@ const planOf = (queryGroup: number, layout: 'rows' | 'tiles', bits = [4, 2, 2, 2
   return lower(normalize(spec, { targets: [target] }));
 };
 
-const textOf = (plan: Plan): string =>
+const textOf = (plan: Plan, kernel = 'attend'): string =>
   String(
     render(plan, target, { name: 'test', command: 'generate' }).find(({ path }) =>
-      path.endsWith('/attend.wgsl'),
+      path.endsWith(`/${kernel}.wgsl`),
     )!.content,
   );
 
-const count = (plan: Plan, text = textOf(plan)) => countOperations(text, plan);
+const count = (plan: Plan, text = textOf(plan)) => countOperations('attend', text, plan);
 
 test('counts of the paper format, rows', () => {
   expect(count(planOf(4, 'rows'))).toMatchInlineSnapshot(`
@@ -46,9 +50,33 @@ test('counts of the paper format, rows', () => {
       {
         "bytes": 0.5,
         "float": 5.75,
-        "integer": 2.625,
+        "integer": 2.5,
         "lookups": 0.625,
         "loop": "attend, values",
+      },
+    ]
+  `);
+});
+
+test('counts of the dense kernel that it is compared with', () => {
+  const plan = planOf(4, 'rows');
+  expect(
+    countOperations('attend_dense', textOf(plan, 'attend_dense'), plan),
+  ).toMatchInlineSnapshot(`
+    [
+      {
+        "bytes": 2,
+        "float": 4,
+        "integer": 4.5,
+        "lookups": 1,
+        "loop": "attend_dense, keys",
+      },
+      {
+        "bytes": 2,
+        "float": 4,
+        "integer": 6,
+        "lookups": 0.5,
+        "loop": "attend_dense, values",
       },
     ]
   `);
@@ -59,7 +87,7 @@ test('counts grow with what is emitted', () => {
   const [keys1] = count(planOf(1, 'rows'));
   const [keys8] = count(planOf(8, 'rows'));
   const [tileKeys] = count(planOf(4, 'tiles'));
-  const [deepKeys] = count(planOf(4, 'rows', [4, 2, 2, 2, 2, 2, 2]));
+  const [deepKeys] = count(planOf(4, 'rows', { bits: [4, 2, 2, 2, 2, 2, 2] }));
   // A query costs a multiply-add a coordinate, and one for 16 of them to apply the radius.
   expect(keys!.float - keys1!.float).toBeCloseTo(3 + 3 / 16, 6);
   // Eight queries are two workgroups, each of which decodes.

@@ -2575,12 +2575,17 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn key_base(sight: Sight, head: u32) -> u32 {
+  return params.key_offset + head * params.key_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.key_offset + page * params.key_page_stride + head * params.key_head_stride +
+  return base + page * params.key_page_stride +
     ((token % page_tokens) / 1u) * params.key_unit_stride;
 }
 
@@ -2694,8 +2699,9 @@ fn score_tokens(
   var seen = lost != 0u;
   if (token >= sight.begin && token < sight.end && sees(sight, token)) {
     seen = true;
+    let base = key_base(sight, head);
     var bad = false;
-    let unit = key_unit(sight, head, token);
+    let unit = key_unit(sight, base, token);
     let t = token % 1u;
     let product = key_products(unit, t, &bad);
     logit = logits_of(product, constants);
@@ -2920,12 +2926,17 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn value_base(sight: Sight, head: u32) -> u32 {
+  return params.value_offset + head * params.value_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.value_offset + page * params.value_page_stride + head * params.value_head_stride +
+  return base + page * params.value_page_stride +
     ((token % page_tokens) / 1u) * params.value_unit_stride;
 }
 
@@ -3010,6 +3021,7 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
@@ -3017,7 +3029,8 @@ fn add_values(
     for (var j = slot; j < count; j += slots) {
       let weight = weights[j];
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 1u, cell);
+      let unit = value_unit(sight, base, token);
+      let decoded = value_decode(unit, token % 1u, cell);
       let scaled = weight * decoded.radius;
       (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
       (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
@@ -3396,12 +3409,17 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn key_base(sight: Sight, head: u32) -> u32 {
+  return params.key_offset + head * params.key_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.key_offset + page * params.key_page_stride + head * params.key_head_stride +
+  return base + page * params.key_page_stride +
     ((token % page_tokens) / 1u) * params.key_unit_stride;
 }
 
@@ -3462,12 +3480,17 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn value_base(sight: Sight, head: u32) -> u32 {
+  return params.value_offset + head * params.value_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.value_offset + page * params.value_page_stride + head * params.value_head_stride +
+  return base + page * params.value_page_stride +
     ((token % page_tokens) / 1u) * params.value_unit_stride;
 }
 
@@ -3637,6 +3660,7 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
@@ -3645,7 +3669,8 @@ fn add_values(
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 1u, cell);
+      let unit = value_unit(sight, base, token);
+      let decoded = value_decode(unit, token % 1u, cell);
       let scaled = weight * decoded.radius;
       (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
       (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
@@ -3785,6 +3810,7 @@ fn attend(
   let constants = gather(row, head, part, 128u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -3797,7 +3823,7 @@ fn attend(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         let t = token % 1u;
         var bad = false;
         let product = key_products(unit, t, &bad);
@@ -4048,12 +4074,17 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn key_base(sight: Sight, head: u32) -> u32 {
+  return params.key_offset + head * params.key_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.key_offset + page * params.key_page_stride + head * params.key_head_stride +
+  return base + page * params.key_page_stride +
     ((token % page_tokens) / 1u) * params.key_unit_stride;
 }
 
@@ -4114,12 +4145,17 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn value_base(sight: Sight, head: u32) -> u32 {
+  return params.value_offset + head * params.value_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.value_offset + page * params.value_page_stride + head * params.value_head_stride +
+  return base + page * params.value_page_stride +
     ((token % page_tokens) / 1u) * params.value_unit_stride;
 }
 
@@ -4289,6 +4325,7 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
@@ -4297,7 +4334,8 @@ fn add_values(
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 1u, cell);
+      let unit = value_unit(sight, base, token);
+      let decoded = value_decode(unit, token % 1u, cell);
       let scaled = weight * decoded.radius;
       (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
       (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
@@ -4437,6 +4475,7 @@ fn attend(
   let constants = gather(row, head, part, 128u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -4449,7 +4488,7 @@ fn attend(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         let t = token % 1u;
         var bad = false;
         let product = key_products(unit, t, &bad);
@@ -4594,10 +4633,15 @@ fn key_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn key_base(sight: Sight, head: u32) -> u32 {
   return params.key_offset + sight.sequence * params.key_sequence_stride +
-    token * params.key_token_stride + head * params.key_head_stride;
+    head * params.key_head_stride;
+}
+
+// Element where a token's row begins.
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.key_token_stride;
 }
 
 // Two neighbouring elements of the values.
@@ -4607,22 +4651,17 @@ fn value_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn value_base(sight: Sight, head: u32) -> u32 {
   return params.value_offset + sight.sequence * params.value_sequence_stride +
-    token * params.value_token_stride + head * params.value_head_stride;
+    head * params.value_head_stride;
 }
 
-struct value_cell {
-  radius: f32,
-  parts: array<vec2f, 1>,
-  bad: u32,
+// Element where a token's row begins.
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.value_token_stride;
 }
 
-// Two coordinates; what is not finite shows in the sum.
-fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
-  return value_cell(1.0, array<vec2f, 1>(value_pair(unit + cell * 2u)), 0u);
-}
 
 // The word where query i of this workgroup begins; beyond the group the last one stands in.
 fn query_from(row: u32, head: u32, part: u32, i: u32) -> u32 {
@@ -4755,21 +4794,20 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
-    var lost = 0u;
     for (var j = slot; j < count; j += slots) {
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 1u, cell);
-      let scaled = weight * decoded.radius;
-      (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
-      (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
-      lost |= decoded.bad;
+      let unit = value_unit(sight, base, token);
+      // What is not finite shows in the sum.
+      let pair = value_pair(unit + 2u * cell);
+      (*sums)[0] = fma(weight, queries(pair.x), (*sums)[0]);
+      (*sums)[1] = fma(weight, queries(pair.y), (*sums)[1]);
     }
-    if (lost != 0u) { atomicOr(&lost_blocks[cell], lost); }
   }
 }
 
@@ -4838,6 +4876,7 @@ fn attend_dense(
   let constants = gather(row, head, part, 128u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -4850,7 +4889,7 @@ fn attend_dense(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         logit = logits_of(key_products(unit), constants);
         let lost = not_finite(logit);
         bad_queries |= lost;
@@ -4993,10 +5032,15 @@ fn key_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn key_base(sight: Sight, head: u32) -> u32 {
   return params.key_offset + sight.sequence * params.key_sequence_stride +
-    token * params.key_token_stride + head * params.key_head_stride;
+    head * params.key_head_stride;
+}
+
+// Element where a token's row begins.
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.key_token_stride;
 }
 
 // Two neighbouring elements of the values.
@@ -5006,22 +5050,17 @@ fn value_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn value_base(sight: Sight, head: u32) -> u32 {
   return params.value_offset + sight.sequence * params.value_sequence_stride +
-    token * params.value_token_stride + head * params.value_head_stride;
+    head * params.value_head_stride;
 }
 
-struct value_cell {
-  radius: f32,
-  parts: array<vec2f, 1>,
-  bad: u32,
+// Element where a token's row begins.
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.value_token_stride;
 }
 
-// Two coordinates; what is not finite shows in the sum.
-fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
-  return value_cell(1.0, array<vec2f, 1>(value_pair(unit + cell * 2u)), 0u);
-}
 
 // The word where query i of this workgroup begins; beyond the group the last one stands in.
 fn query_from(row: u32, head: u32, part: u32, i: u32) -> u32 {
@@ -5154,21 +5193,20 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
-    var lost = 0u;
     for (var j = slot; j < count; j += slots) {
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 1u, cell);
-      let scaled = weight * decoded.radius;
-      (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
-      (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
-      lost |= decoded.bad;
+      let unit = value_unit(sight, base, token);
+      // What is not finite shows in the sum.
+      let pair = value_pair(unit + 2u * cell);
+      (*sums)[0] = fma(weight, queries(pair.x), (*sums)[0]);
+      (*sums)[1] = fma(weight, queries(pair.y), (*sums)[1]);
     }
-    if (lost != 0u) { atomicOr(&lost_blocks[cell], lost); }
   }
 }
 
@@ -5237,6 +5275,7 @@ fn attend_dense(
   let constants = gather(row, head, part, 128u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -5249,7 +5288,7 @@ fn attend_dense(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         logit = logits_of(key_products(unit), constants);
         let lost = not_finite(logit);
         bad_queries |= lost;

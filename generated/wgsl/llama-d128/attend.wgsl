@@ -250,12 +250,17 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn key_base(sight: Sight, head: u32) -> u32 {
+  return params.key_offset + head * params.key_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.key_offset + page * params.key_page_stride + head * params.key_head_stride +
+  return base + page * params.key_page_stride +
     ((token % page_tokens) / 32u) * params.key_unit_stride;
 }
 
@@ -351,12 +356,17 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn value_base(sight: Sight, head: u32) -> u32 {
+  return params.value_offset + head * params.value_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.value_offset + page * params.value_page_stride + head * params.value_head_stride +
+  return base + page * params.value_page_stride +
     ((token % page_tokens) / 32u) * params.value_unit_stride;
 }
 
@@ -526,6 +536,7 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
@@ -534,7 +545,8 @@ fn add_values(
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 32u, cell);
+      let unit = value_unit(sight, base, token);
+      let decoded = value_decode(unit, token % 32u, cell);
       let scaled = weight * decoded.radius;
       (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
       (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
@@ -674,6 +686,7 @@ fn attend(
   let constants = gather(row, head, part, 128u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -686,7 +699,7 @@ fn attend(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         let t = token % 32u;
         var bad = false;
         let product = key_products(unit, t, &bad);

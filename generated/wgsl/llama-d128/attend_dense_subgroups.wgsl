@@ -112,10 +112,15 @@ fn key_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn key_base(sight: Sight, head: u32) -> u32 {
   return params.key_offset + sight.sequence * params.key_sequence_stride +
-    token * params.key_token_stride + head * params.key_head_stride;
+    head * params.key_head_stride;
+}
+
+// Element where a token's row begins.
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.key_token_stride;
 }
 
 // Two neighbouring elements of the values.
@@ -125,22 +130,17 @@ fn value_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn value_base(sight: Sight, head: u32) -> u32 {
   return params.value_offset + sight.sequence * params.value_sequence_stride +
-    token * params.value_token_stride + head * params.value_head_stride;
+    head * params.value_head_stride;
 }
 
-struct value_cell {
-  radius: f32,
-  parts: array<vec2f, 1>,
-  bad: u32,
+// Element where a token's row begins.
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.value_token_stride;
 }
 
-// Two coordinates; what is not finite shows in the sum.
-fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
-  return value_cell(1.0, array<vec2f, 1>(value_pair(unit + cell * 2u)), 0u);
-}
 
 // The word where query i of this workgroup begins; beyond the group the last one stands in.
 fn query_from(row: u32, head: u32, part: u32, i: u32) -> u32 {
@@ -273,21 +273,20 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
-    var lost = 0u;
     for (var j = slot; j < count; j += slots) {
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 1u, cell);
-      let scaled = weight * decoded.radius;
-      (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
-      (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
-      lost |= decoded.bad;
+      let unit = value_unit(sight, base, token);
+      // What is not finite shows in the sum.
+      let pair = value_pair(unit + 2u * cell);
+      (*sums)[0] = fma(weight, queries(pair.x), (*sums)[0]);
+      (*sums)[1] = fma(weight, queries(pair.y), (*sums)[1]);
     }
-    if (lost != 0u) { atomicOr(&lost_blocks[cell], lost); }
   }
 }
 
@@ -356,6 +355,7 @@ fn attend_dense(
   let constants = gather(row, head, part, 128u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -368,7 +368,7 @@ fn attend_dense(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         logit = logits_of(key_products(unit), constants);
         let lost = not_finite(logit);
         bad_queries |= lost;

@@ -238,12 +238,17 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn key_base(sight: Sight, head: u32) -> u32 {
+  return params.key_offset + head * params.key_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.key_offset + page * params.key_page_stride + head * params.key_head_stride +
+  return base + page * params.key_page_stride +
     ((token % page_tokens) / 32u) * params.key_unit_stride;
 }
 
@@ -357,8 +362,9 @@ fn score_tokens(
   var seen = lost != 0u;
   if (token >= sight.begin && token < sight.end && sees(sight, token)) {
     seen = true;
+    let base = key_base(sight, head);
     var bad = false;
-    let unit = key_unit(sight, head, token);
+    let unit = key_unit(sight, base, token);
     let t = token % 32u;
     let product = key_products(unit, t, &bad);
     logit = logits_of(product, constants);

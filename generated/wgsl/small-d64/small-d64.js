@@ -4003,12 +4003,17 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn key_base(sight: Sight, head: u32) -> u32 {
+  return params.key_offset + head * params.key_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.key_offset + page * params.key_page_stride + head * params.key_head_stride +
+  return base + page * params.key_page_stride +
     ((token % page_tokens) / 32u) * params.key_unit_stride;
 }
 
@@ -4122,8 +4127,9 @@ fn score_tokens(
   var seen = lost != 0u;
   if (token >= sight.begin && token < sight.end && sees(sight, token)) {
     seen = true;
+    let base = key_base(sight, head);
     var bad = false;
-    let unit = key_unit(sight, head, token);
+    let unit = key_unit(sight, base, token);
     let t = token % 32u;
     let product = key_products(unit, t, &bad);
     logit = logits_of(product, constants);
@@ -4426,12 +4432,17 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn value_base(sight: Sight, head: u32) -> u32 {
+  return params.value_offset + head * params.value_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.value_offset + page * params.value_page_stride + head * params.value_head_stride +
+  return base + page * params.value_page_stride +
     ((token % page_tokens) / 32u) * params.value_unit_stride;
 }
 
@@ -4516,6 +4527,7 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
@@ -4523,7 +4535,8 @@ fn add_values(
     for (var j = slot; j < count; j += slots) {
       let weight = weights[j];
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 32u, cell);
+      let unit = value_unit(sight, base, token);
+      let decoded = value_decode(unit, token % 32u, cell);
       let scaled = weight * decoded.radius;
       (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
       (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
@@ -4998,12 +5011,17 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn key_base(sight: Sight, head: u32) -> u32 {
+  return params.key_offset + head * params.key_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.key_offset + page * params.key_page_stride + head * params.key_head_stride +
+  return base + page * params.key_page_stride +
     ((token % page_tokens) / 32u) * params.key_unit_stride;
 }
 
@@ -5194,12 +5212,17 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn value_base(sight: Sight, head: u32) -> u32 {
+  return params.value_offset + head * params.value_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.value_offset + page * params.value_page_stride + head * params.value_head_stride +
+  return base + page * params.value_page_stride +
     ((token % page_tokens) / 32u) * params.value_unit_stride;
 }
 
@@ -5369,6 +5392,7 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
@@ -5377,7 +5401,8 @@ fn add_values(
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 32u, cell);
+      let unit = value_unit(sight, base, token);
+      let decoded = value_decode(unit, token % 32u, cell);
       let scaled = weight * decoded.radius;
       (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
       (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
@@ -5518,6 +5543,7 @@ fn attend(
   let constants = gather(row, head, part, 64u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -5530,7 +5556,7 @@ fn attend(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         let t = token % 32u;
         var bad = false;
         let product = key_products(unit, t, &bad);
@@ -5877,12 +5903,17 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn key_base(sight: Sight, head: u32) -> u32 {
+  return params.key_offset + head * params.key_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.key_offset + page * params.key_page_stride + head * params.key_head_stride +
+  return base + page * params.key_page_stride +
     ((token % page_tokens) / 32u) * params.key_unit_stride;
 }
 
@@ -6073,12 +6104,17 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   return decoded;
 }
 
+// Word where a head's units begin in page 0.
+fn value_base(sight: Sight, head: u32) -> u32 {
+  return params.value_offset + head * params.value_head_stride;
+}
+
 // Word of the unit that holds a token.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
   let i = token / page_tokens;
   var page = sight.pages + i;
   if (params.listed_pages != 0u) { page = u32(tables[page]); }
-  return params.value_offset + page * params.value_page_stride + head * params.value_head_stride +
+  return base + page * params.value_page_stride +
     ((token % page_tokens) / 32u) * params.value_unit_stride;
 }
 
@@ -6248,6 +6284,7 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
@@ -6256,7 +6293,8 @@ fn add_values(
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 32u, cell);
+      let unit = value_unit(sight, base, token);
+      let decoded = value_decode(unit, token % 32u, cell);
       let scaled = weight * decoded.radius;
       (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
       (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
@@ -6397,6 +6435,7 @@ fn attend(
   let constants = gather(row, head, part, 64u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -6409,7 +6448,7 @@ fn attend(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         let t = token % 32u;
         var bad = false;
         let product = key_products(unit, t, &bad);
@@ -6554,10 +6593,15 @@ fn key_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn key_base(sight: Sight, head: u32) -> u32 {
   return params.key_offset + sight.sequence * params.key_sequence_stride +
-    token * params.key_token_stride + head * params.key_head_stride;
+    head * params.key_head_stride;
+}
+
+// Element where a token's row begins.
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.key_token_stride;
 }
 
 // Two neighbouring elements of the values.
@@ -6567,22 +6611,17 @@ fn value_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn value_base(sight: Sight, head: u32) -> u32 {
   return params.value_offset + sight.sequence * params.value_sequence_stride +
-    token * params.value_token_stride + head * params.value_head_stride;
+    head * params.value_head_stride;
 }
 
-struct value_cell {
-  radius: f32,
-  parts: array<vec2f, 1>,
-  bad: u32,
+// Element where a token's row begins.
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.value_token_stride;
 }
 
-// Two coordinates; what is not finite shows in the sum.
-fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
-  return value_cell(1.0, array<vec2f, 1>(value_pair(unit + cell * 2u)), 0u);
-}
 
 // The word where query i of this workgroup begins; beyond the group the last one stands in.
 fn query_from(row: u32, head: u32, part: u32, i: u32) -> u32 {
@@ -6715,21 +6754,20 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
-    var lost = 0u;
     for (var j = slot; j < count; j += slots) {
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 1u, cell);
-      let scaled = weight * decoded.radius;
-      (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
-      (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
-      lost |= decoded.bad;
+      let unit = value_unit(sight, base, token);
+      // What is not finite shows in the sum.
+      let pair = value_pair(unit + 2u * cell);
+      (*sums)[0] = fma(weight, queries(pair.x), (*sums)[0]);
+      (*sums)[1] = fma(weight, queries(pair.y), (*sums)[1]);
     }
-    if (lost != 0u) { atomicOr(&lost_blocks[cell], lost); }
   }
 }
 
@@ -6798,6 +6836,7 @@ fn attend_dense(
   let constants = gather(row, head, part, 64u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -6810,7 +6849,7 @@ fn attend_dense(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         logit = logits_of(key_products(unit), constants);
         let lost = not_finite(logit);
         bad_queries |= lost;
@@ -6953,10 +6992,15 @@ fn key_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn key_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn key_base(sight: Sight, head: u32) -> u32 {
   return params.key_offset + sight.sequence * params.key_sequence_stride +
-    token * params.key_token_stride + head * params.key_head_stride;
+    head * params.key_head_stride;
+}
+
+// Element where a token's row begins.
+fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.key_token_stride;
 }
 
 // Two neighbouring elements of the values.
@@ -6966,22 +7010,17 @@ fn value_pair(at: u32) -> vec2f {
   return unpack2x16float(word);
 }
 
-// Element where a token's row begins.
-fn value_unit(sight: Sight, head: u32, token: u32) -> u32 {
+// Element where the first token's row begins.
+fn value_base(sight: Sight, head: u32) -> u32 {
   return params.value_offset + sight.sequence * params.value_sequence_stride +
-    token * params.value_token_stride + head * params.value_head_stride;
+    head * params.value_head_stride;
 }
 
-struct value_cell {
-  radius: f32,
-  parts: array<vec2f, 1>,
-  bad: u32,
+// Element where a token's row begins.
+fn value_unit(sight: Sight, base: u32, token: u32) -> u32 {
+  return base + token * params.value_token_stride;
 }
 
-// Two coordinates; what is not finite shows in the sum.
-fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
-  return value_cell(1.0, array<vec2f, 1>(value_pair(unit + cell * 2u)), 0u);
-}
 
 // The word where query i of this workgroup begins; beyond the group the last one stands in.
 fn query_from(row: u32, head: u32, part: u32, i: u32) -> u32 {
@@ -7114,21 +7153,20 @@ fn scale_sums(sums: ptr<function, value_sums>, factor: queries) {
 fn add_values(
   sums: ptr<function, value_sums>, sight: Sight, head: u32, begin: u32, count: u32, lane: u32,
 ) {
+  let base = value_base(sight, head);
   let slot = lane / cells;
   let cell = lane % cells;
   if (slot < slots) {
-    var lost = 0u;
     for (var j = slot; j < count; j += slots) {
       let weight = weights[j];
       if (weight.x < 0.0) { continue; } // not seen
       let token = begin + j;
-      let decoded = value_decode(value_unit(sight, head, token), token % 1u, cell);
-      let scaled = weight * decoded.radius;
-      (*sums)[0] = fma(scaled, queries(decoded.parts[0].x), (*sums)[0]);
-      (*sums)[1] = fma(scaled, queries(decoded.parts[0].y), (*sums)[1]);
-      lost |= decoded.bad;
+      let unit = value_unit(sight, base, token);
+      // What is not finite shows in the sum.
+      let pair = value_pair(unit + 2u * cell);
+      (*sums)[0] = fma(weight, queries(pair.x), (*sums)[0]);
+      (*sums)[1] = fma(weight, queries(pair.y), (*sums)[1]);
     }
-    if (lost != 0u) { atomicOr(&lost_blocks[cell], lost); }
   }
 }
 
@@ -7197,6 +7235,7 @@ fn attend_dense(
   let constants = gather(row, head, part, 64u);
   workgroupBarrier();
 
+  let base = key_base(sight, head);
   var top = queries(least_exponent); // of the logits so far, in powers of two
   var mass = queries(0.0); // this lane's share of the sum of weights
   var bad_queries = 0u;
@@ -7209,7 +7248,7 @@ fn attend_dense(
       let token = begin + j;
       var logit = queries(least_exponent);
       if (token >= first && j < count && sees(sight, token)) {
-        let unit = key_unit(sight, head, token);
+        let unit = key_unit(sight, base, token);
         logit = logits_of(key_products(unit), constants);
         let lost = not_finite(logit);
         bad_queries |= lost;
