@@ -47,7 +47,7 @@ export const CODES = {
   P206: 'a path below the output folder is a symbolic link',
   P210: 'a command or an option that does not exist, or options that exclude each other',
   P300: 'this machine cannot run the kernels of a target',
-  P301: 'a tool or header that builds kernels is missing',
+  P301: 'a tool, header or package that builds or runs kernels is missing',
   P302: 'the build cache cannot be written',
   P303: 'a compiler or linker refused emitted files',
   P304: 'an emitted file is missing',

@@ -1,2 +1,3 @@
+export { bitMap, summary } from './contract.ts';
 export { floatList, floatLiteral, hexLiteral, intList, intLiteral, wrapList } from './literals.ts';
 export type * from './types.ts';

@@ -2,9 +2,8 @@
 
 import { fileStem, includeGuard, symbolPrefix } from '../../generator/naming/index.ts';
 import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/plan/index.ts';
-import type { FileView, View } from '../../generator/target/index.ts';
+import { bitMap, type FileView, summary, type View } from '../../generator/target/index.ts';
 import { codecView } from './codec-view.ts';
-import { bitMap, summary } from './contract.ts';
 import { wideView } from './wide-view.ts';
 import { windowView } from './window-view.ts';
 

@@ -1,7 +1,7 @@
 /** One codec of a plan as the text that its constants and functions are printed from. */
 
 import type { CodecPlan, LevelPlan } from '../../generator/plan/index.ts';
-import { floatLiteral, type View } from '../../generator/target/index.ts';
+import { bitMap, floatLiteral, type View } from '../../generator/target/index.ts';
 import { canJoin, cellShape, cellView } from './cells.ts';
 import { floatEntries, u32, vectorEntries, wordEntries } from './literals.ts';
 import { positionFunction } from './positions.ts';
@@ -103,13 +103,15 @@ function signWords(row: string): string {
 /**
  * What the partials of templates/wgsl/ are filled from.
  *
- * @param p    first part of every name, as `key`
- * @param pool name of the binding that holds packed tokens
+ * @param p     first part of every name, as `key`
+ * @param pool  name of the binding that holds packed tokens
+ * @param title what the codec is of, as `Keys`
  */
 export function codecView(
   codec: CodecPlan,
   p: string,
   pool: string,
+  title: string,
   pairTable = canPair(codec),
 ): View {
   const { precondition, radius, layout, headDim, depth, blocks } = codec;
@@ -125,6 +127,7 @@ export function codecView(
     // Whose names the decoding tables have.
     tableOwner: p,
     ownsTables: true,
+    map: bitMap(title, codec).map((line) => (line === '' ? '//' : `// ${line}`)),
     headDim: u32(headDim),
     headDimNumber: String(headDim),
     depth: u32(depth),

@@ -8,6 +8,8 @@ export type BindingKind = 'uniform' | 'read' | 'write';
 export interface Param {
   readonly name: string;
   readonly type: 'u32' | 'f32';
+  /** What it holds, or its unit; empty where the name says it. */
+  readonly note: string;
 }
 
 export interface Kernel {
@@ -18,20 +20,66 @@ export interface Kernel {
   readonly params: readonly Param[];
 }
 
+const NOTES: Readonly<Record<string, string>> = {
+  items: 'workgroups with work to do; those beyond end at once',
+  zero: '0: products pass through an exclusive or with it',
+  pages: 'of the pool, the smaller one of two',
+  slots: 'index of the first in tables',
+  mean: 'index of the first number in transforms, or none',
+  matrix: 'the same',
+  dual: 'the same',
+  rotate: '1: original basis, 0: rotated',
+  rotation: '0: S, 1: its dual, 2: its inverse',
+  errors: 'word of the first, or none',
+  flags: 'word of the status word, or none',
+  lse: 'word of the first, or none',
+  lse_row_stride: 'words',
+  sink: 'word of the first, or none',
+  heads_per_kv: 'heads that share a KV head',
+  addressing: '0: no table, 1: block table, 2: CSR, 3: dense rows',
+  lengths: 'index of a table in tables, as the ones below; none: left out',
+  pages_per_sequence: 'entries from sequence to sequence',
+  positions_stride: 'entries',
+  window: 'tokens that a row sees; 0: all',
+  state: 'word of the workspace where rows have their states',
+  query: 'word of the workspace where queries begin',
+  partial: 'word of the workspace where partial results begin',
+  workspace: 'word where it begins',
+  listed_pages: '1: page numbers stand in tables',
+  positions: 'index in tables, or none',
+  always_visible: 'index in tables, or none',
+  softcap: '0: none',
+  strips: 'of 64 tokens, in max_tokens',
+  splits: 'of a sequence',
+  sums: '1: partial results are added, not weighed',
+  first_part: '1: the workspace holds nothing yet',
+  part_lse: 'word of the first',
+  part_lse_row_stride: 'words',
+};
+
+/** Parameters in their order: `name`, `name:f32`, `name#unit`. */
 const words = (text: string): Param[] =>
   text
     .trim()
     .split(/\s+/)
-    .map((name) =>
-      name.endsWith(':f32') ? { name: name.slice(0, -4), type: 'f32' } : { name, type: 'u32' },
-    );
+    .map((word) => {
+      const [typed, unit] = word.split('#') as [string, string?];
+      const [name, type = 'u32'] = typed.split(':') as [string, 'f32'?];
+      return {
+        name,
+        type,
+        note: unit === 'dtype' ? '0: f32, 1: f16, 2: bf16' : (unit ?? NOTES[name] ?? ''),
+      };
+    });
 
 const rows = (name: string): string =>
-  `${name}_dtype ${name}_offset ${name}_row_stride ${name}_head_stride`;
+  `${name}_dtype#dtype ${name}_offset#elements ${name}_row_stride#elements ${name}_head_stride#elements`;
 const pool = (name: string): string =>
-  `${name}_offset ${name}_page_stride ${name}_head_stride ${name}_unit_stride`;
+  `${name}_offset#words ${name}_page_stride#words ${name}_head_stride#words ${name}_unit_stride#words`;
 const denseRows = (name: string): string =>
-  `${name}_offset ${name}_sequence_stride ${name}_token_stride ${name}_head_stride`;
+  `${name}_offset#elements ${name}_sequence_stride#elements ${name}_token_stride#elements ${name}_head_stride#elements`;
+const tokenRows = (name: string): string =>
+  `${name}_offset#words ${name}_row_stride#words ${name}_head_stride#words`;
 
 const coder = (name: 'encode' | 'decode'): Kernel => ({
   name,
@@ -80,14 +128,14 @@ export const ATTENTION: readonly Kernel[] = [
     entries: ['score_tokens'],
     bindings: ['read', 'read', 'read', 'write'],
     params: words(`items kv_heads strips max_tokens ${sight} ${logits} ${pool('key')}
-      scores_offset scores_row_stride scores_head_stride`),
+      ${tokenRows('scores')}`),
   },
   {
     name: 'weighted_sum',
     entries: ['weighted_sum'],
     bindings: ['read', 'read', 'read', 'write'],
     params: words(`items kv_heads splits split_tokens ${sight} partial ${pool('value')}
-      weights_offset weights_row_stride weights_head_stride`),
+      ${tokenRows('weights')}`),
   },
   {
     name: 'attend',

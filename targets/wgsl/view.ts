@@ -67,7 +67,9 @@ function modulesOf(plan: Plan): readonly Module[] {
     for (const kernel of CODERS) {
       const codec = plan[role];
       const own = sameFormat(plan) ? '' : `_${role}`;
-      const view = codecView(codec, role, `${role}s`, fits(0, [codec], [canPair(codec)]));
+      const title = sameFormat(plan) ? 'Keys and values' : TITLES[role];
+      const pairs = fits(0, [codec], [canPair(codec)]);
+      const view = codecView(codec, role, `${role}s`, title, pairs);
       modules.push({
         kernel,
         name: `${kernel.name}${own}`,
@@ -94,7 +96,11 @@ function modulesOf(plan: Plan): readonly Module[] {
 }
 
 function paramViews(kernel: Kernel): View[] {
-  return kernel.params.map(({ name, type }) => ({ name, type }));
+  return kernel.params.map(({ name, type, note }) => ({
+    name,
+    type,
+    note: note === '' ? '' : ` // ${note}`,
+  }));
 }
 
 /** Whether `bytes` and the decoding tables of codecs leave room in workgroup memory. */
@@ -173,7 +179,7 @@ function attentionView(plan: Plan, kernel: Kernel): View {
   const { width, chunk, pairTables } = shape;
   const half = isHalf(plan) && !dense && name !== 'scores' && name !== 'weighted_sum';
   const codec = (role: Role): View => ({
-    ...codecView(plan[role], role, `${role}s`, pairTables && canPair(plan[role])),
+    ...codecView(plan[role], role, `${role}s`, TITLES[role], pairTables && canPair(plan[role])),
     title: TITLES[role],
     ...(shares ? { tableOwner: 'codec', ownsTables: role === 'key' } : {}),
     real: half ? 'f16' : 'f32',
@@ -196,7 +202,7 @@ function attentionView(plan: Plan, kernel: Kernel): View {
   const plain = name === 'queries' ? plan.key : plan.value;
   const general: View =
     name === 'queries' || name === 'combine' || name === 'merge'
-      ? codecView(plain, name === 'queries' ? 'key' : 'value', 'unused')
+      ? codecView(plain, name === 'queries' ? 'key' : 'value', 'unused', '')
       : {};
   return {
     ...general,

@@ -8,27 +8,43 @@
 // row of a KV head a workgroup. Every product passes through an integer operation with a zero that
 // only the caller knows, so that no compiler fuses it with the sum behind it (docs/format.md has
 // the order of the operations).
+//
+// Values: Hadamard rotation;
+// a tile of 3128 bytes for 32 tokens, 782 bits each; 1 radii, each of 256 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       1 x 16     0                           f16
+//   code_l1    128 x 4      16, 20 ... 524              signs, angle in the quadrant
+//   code_l2     64 x 2      528, 532 ... 780            angle of nodes 2j and 2j+1
+//   code_l3     32 x 2      530, 538 ... 778            angle of nodes 2j and 2j+1
+//   code_l4     16 x 2      534, 550 ... 774            angle of nodes 2j and 2j+1
+//   code_l5      8 x 2      542, 574 ... 766            angle of nodes 2j and 2j+1
+//   code_l6      4 x 2      558, 622, 686, 750          angle of nodes 2j and 2j+1
+//   code_l7      2 x 2      590, 718                    angle of nodes 2j and 2j+1
+//   code_l8      1 x 2      654                         angle of nodes 2j and 2j+1
+// Byte q of token t's record is byte 32 q + t of the tile.
+// Planes for the last 6 bits of a record follow, 4, 2 bits wide.
 
 struct Params {
-  items: u32,
-  zero: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
+  zero: u32, // 0: products pass through an exclusive or with it
   kv_heads: u32,
-  pages: u32,
-  slots: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  rotate: u32,
-  errors: u32,
-  flags: u32,
-  rows_dtype: u32,
-  rows_offset: u32,
-  rows_row_stride: u32,
-  rows_head_stride: u32,
-  cache_offset: u32,
-  cache_page_stride: u32,
-  cache_head_stride: u32,
-  cache_unit_stride: u32,
+  pages: u32, // of the pool, the smaller one of two
+  slots: u32, // index of the first in tables
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  rotate: u32, // 1: original basis, 0: rotated
+  errors: u32, // word of the first, or none
+  flags: u32, // word of the status word, or none
+  rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  rows_offset: u32, // elements
+  rows_row_stride: u32, // elements
+  rows_head_stride: u32, // elements
+  cache_offset: u32, // words
+  cache_page_stride: u32, // words
+  cache_head_stride: u32, // words
+  cache_unit_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

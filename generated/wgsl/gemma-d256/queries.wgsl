@@ -8,18 +8,18 @@
 // the original basis, in float32 in the workspace, and behind each the constant q * mean.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   q_heads: u32,
-  heads_per_kv: u32,
-  rotate: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  query: u32,
-  q_dtype: u32,
-  q_offset: u32,
-  q_row_stride: u32,
-  q_head_stride: u32,
+  heads_per_kv: u32, // heads that share a KV head
+  rotate: u32, // 1: original basis, 0: rotated
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  query: u32, // word of the workspace where queries begin
+  q_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  q_offset: u32, // elements
+  q_row_stride: u32, // elements
+  q_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

@@ -11,24 +11,24 @@ struct Params {
   rows: u32,
   sequences: u32,
   max_tokens: u32,
-  pages: u32,
-  addressing: u32,
-  lengths: u32,
+  pages: u32, // of the pool, the smaller one of two
+  addressing: u32, // 0: no table, 1: block table, 2: CSR, 3: dense rows
+  lengths: u32, // index of a table in tables, as the ones below; none: left out
   block_table: u32,
-  pages_per_sequence: u32,
+  pages_per_sequence: u32, // entries from sequence to sequence
   indptr: u32,
   indices: u32,
   indices_count: u32,
   last_page_len: u32,
   first_position: u32,
-  positions: u32,
-  positions_stride: u32,
-  always_visible: u32,
+  positions: u32, // index in tables, or none
+  positions_stride: u32, // entries
+  always_visible: u32, // index in tables, or none
   row_sequence: u32,
   row_position: u32,
-  window: u32,
-  state: u32,
-  flags: u32,
+  window: u32, // tokens that a row sees; 0: all
+  state: u32, // word of the workspace where rows have their states
+  flags: u32, // word of the status word, or none
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

@@ -8,22 +8,22 @@
 // sequence. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  partial: u32,
-  value_offset: u32,
-  value_page_stride: u32,
-  value_head_stride: u32,
-  value_unit_stride: u32,
-  weights_offset: u32,
-  weights_row_stride: u32,
-  weights_head_stride: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  partial: u32, // word of the workspace where partial results begin
+  value_offset: u32, // words
+  value_page_stride: u32, // words
+  value_head_stride: u32, // words
+  value_unit_stride: u32, // words
+  weights_offset: u32, // words
+  weights_row_stride: u32, // words
+  weights_head_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -103,6 +103,22 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Values: 16 cells of 16 coordinates ----
+//
+// Values: Hadamard rotation;
+// a tile of 3128 bytes for 32 tokens, 782 bits each; 1 radii, each of 256 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       1 x 16     0                           f16
+//   code_l1    128 x 4      16, 20 ... 524              signs, angle in the quadrant
+//   code_l2     64 x 2      528, 532 ... 780            angle of nodes 2j and 2j+1
+//   code_l3     32 x 2      530, 538 ... 778            angle of nodes 2j and 2j+1
+//   code_l4     16 x 2      534, 550 ... 774            angle of nodes 2j and 2j+1
+//   code_l5      8 x 2      542, 574 ... 766            angle of nodes 2j and 2j+1
+//   code_l6      4 x 2      558, 622, 686, 750          angle of nodes 2j and 2j+1
+//   code_l7      2 x 2      590, 718                    angle of nodes 2j and 2j+1
+//   code_l8      1 x 2      654                         angle of nodes 2j and 2j+1
+// Byte q of token t's record is byte 32 q + t of the tile.
+// Planes for the last 6 bits of a record follow, 4, 2 bits wide.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const value_directions_l1 = array<vec2f, 16>(

@@ -8,27 +8,38 @@
 // row of a KV head a workgroup. Every product passes through an integer operation with a zero that
 // only the caller knows, so that no compiler fuses it with the sum behind it (docs/format.md has
 // the order of the operations).
+//
+// Keys and values: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 struct Params {
-  items: u32,
-  zero: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
+  zero: u32, // 0: products pass through an exclusive or with it
   kv_heads: u32,
-  pages: u32,
-  slots: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  rotate: u32,
-  errors: u32,
-  flags: u32,
-  rows_dtype: u32,
-  rows_offset: u32,
-  rows_row_stride: u32,
-  rows_head_stride: u32,
-  cache_offset: u32,
-  cache_page_stride: u32,
-  cache_head_stride: u32,
-  cache_unit_stride: u32,
+  pages: u32, // of the pool, the smaller one of two
+  slots: u32, // index of the first in tables
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  rotate: u32, // 1: original basis, 0: rotated
+  errors: u32, // word of the first, or none
+  flags: u32, // word of the status word, or none
+  rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  rows_offset: u32, // elements
+  rows_row_stride: u32, // elements
+  rows_head_stride: u32, // elements
+  cache_offset: u32, // words
+  cache_page_stride: u32, // words
+  cache_head_stride: u32, // words
+  cache_unit_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

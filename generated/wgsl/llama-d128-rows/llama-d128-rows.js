@@ -1112,27 +1112,38 @@ const WGSL = {
 // row of a KV head a workgroup. Every product passes through an integer operation with a zero that
 // only the caller knows, so that no compiler fuses it with the sum behind it (docs/format.md has
 // the order of the operations).
+//
+// Keys and values: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 struct Params {
-  items: u32,
-  zero: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
+  zero: u32, // 0: products pass through an exclusive or with it
   kv_heads: u32,
-  pages: u32,
-  slots: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  rotate: u32,
-  errors: u32,
-  flags: u32,
-  rows_dtype: u32,
-  rows_offset: u32,
-  rows_row_stride: u32,
-  rows_head_stride: u32,
-  cache_offset: u32,
-  cache_page_stride: u32,
-  cache_head_stride: u32,
-  cache_unit_stride: u32,
+  pages: u32, // of the pool, the smaller one of two
+  slots: u32, // index of the first in tables
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  rotate: u32, // 1: original basis, 0: rotated
+  errors: u32, // word of the first, or none
+  flags: u32, // word of the status word, or none
+  rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  rows_offset: u32, // elements
+  rows_row_stride: u32, // elements
+  rows_head_stride: u32, // elements
+  cache_offset: u32, // words
+  cache_page_stride: u32, // words
+  cache_head_stride: u32, // words
+  cache_unit_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -1512,27 +1523,38 @@ fn encode(
   decode: `
 // Packed slots to rows of 128 numbers, original or preconditioned: one row of a KV head a
 // workgroup.
+//
+// Keys and values: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 struct Params {
-  items: u32,
-  zero: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
+  zero: u32, // 0: products pass through an exclusive or with it
   kv_heads: u32,
-  pages: u32,
-  slots: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  rotate: u32,
-  errors: u32,
-  flags: u32,
-  rows_dtype: u32,
-  rows_offset: u32,
-  rows_row_stride: u32,
-  rows_head_stride: u32,
-  cache_offset: u32,
-  cache_page_stride: u32,
-  cache_head_stride: u32,
-  cache_unit_stride: u32,
+  pages: u32, // of the pool, the smaller one of two
+  slots: u32, // index of the first in tables
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  rotate: u32, // 1: original basis, 0: rotated
+  errors: u32, // word of the first, or none
+  flags: u32, // word of the status word, or none
+  rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  rows_offset: u32, // elements
+  rows_row_stride: u32, // elements
+  rows_head_stride: u32, // elements
+  cache_offset: u32, // words
+  cache_page_stride: u32, // words
+  cache_head_stride: u32, // words
+  cache_unit_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -1843,20 +1865,20 @@ fn decode(
 // Rows of 128 numbers times S, its dual S^-T or its inverse: one row of a head a workgroup.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   heads: u32,
-  heads_per_kv: u32,
-  rotation: u32,
-  matrix: u32,
-  dual: u32,
-  source_dtype: u32,
-  source_offset: u32,
-  source_row_stride: u32,
-  source_head_stride: u32,
-  out_dtype: u32,
-  out_offset: u32,
-  out_row_stride: u32,
-  out_head_stride: u32,
+  heads_per_kv: u32, // heads that share a KV head
+  rotation: u32, // 0: S, 1: its dual, 2: its inverse
+  matrix: u32, // the same
+  dual: u32, // the same
+  source_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  source_offset: u32, // elements
+  source_row_stride: u32, // elements
+  source_head_stride: u32, // elements
+  out_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  out_offset: u32, // elements
+  out_row_stride: u32, // elements
+  out_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -1991,7 +2013,7 @@ fn rotate_vector(lane: u32, rotation: u32, kv_head: u32) {
   workgroupBarrier();
 }
 
-// Element at of the rows that are overwritten.
+// An element of the rows that are overwritten.
 fn out_element(at: u32) -> f32 {
   if (params.out_dtype == dtype_f32) { return bitcast<f32>(atomicLoad(&out[at])); }
   let bits = (atomicLoad(&out[at >> 1u]) >> ((at & 1u) * 16u)) & 0xffffu;
@@ -2048,24 +2070,24 @@ struct Params {
   rows: u32,
   sequences: u32,
   max_tokens: u32,
-  pages: u32,
-  addressing: u32,
-  lengths: u32,
+  pages: u32, // of the pool, the smaller one of two
+  addressing: u32, // 0: no table, 1: block table, 2: CSR, 3: dense rows
+  lengths: u32, // index of a table in tables, as the ones below; none: left out
   block_table: u32,
-  pages_per_sequence: u32,
+  pages_per_sequence: u32, // entries from sequence to sequence
   indptr: u32,
   indices: u32,
   indices_count: u32,
   last_page_len: u32,
   first_position: u32,
-  positions: u32,
-  positions_stride: u32,
-  always_visible: u32,
+  positions: u32, // index in tables, or none
+  positions_stride: u32, // entries
+  always_visible: u32, // index in tables, or none
   row_sequence: u32,
   row_position: u32,
-  window: u32,
-  state: u32,
-  flags: u32,
+  window: u32, // tokens that a row sees; 0: all
+  state: u32, // word of the workspace where rows have their states
+  flags: u32, // word of the status word, or none
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -2212,18 +2234,18 @@ fn states(
 // the original basis, in float32 in the workspace, and behind each the constant q * mean.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   q_heads: u32,
-  heads_per_kv: u32,
-  rotate: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  query: u32,
-  q_dtype: u32,
-  q_offset: u32,
-  q_row_stride: u32,
-  q_head_stride: u32,
+  heads_per_kv: u32, // heads that share a KV head
+  rotate: u32, // 1: original basis, 0: rotated
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  query: u32, // word of the workspace where queries begin
+  q_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  q_offset: u32, // elements
+  q_row_stride: u32, // elements
+  q_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -2378,24 +2400,24 @@ fn queries(
 // Logits of one row's queries of a KV head against 64 packed tokens, a token a lane.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  strips: u32,
+  strips: u32, // of 64 tokens, in max_tokens
   max_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  key_offset: u32,
-  key_page_stride: u32,
-  key_head_stride: u32,
-  key_unit_stride: u32,
-  scores_offset: u32,
-  scores_row_stride: u32,
-  scores_head_stride: u32,
+  softcap: f32, // 0: none
+  key_offset: u32, // words
+  key_page_stride: u32, // words
+  key_head_stride: u32, // words
+  key_unit_stride: u32, // words
+  scores_offset: u32, // words
+  scores_row_stride: u32, // words
+  scores_head_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -2467,6 +2489,17 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Keys: 8 cells of 16 coordinates ----
+//
+// Keys: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const key_directions_l1 = array<vec2f, 16>(
@@ -2723,22 +2756,22 @@ fn score_tokens(
 // sequence. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  partial: u32,
-  value_offset: u32,
-  value_page_stride: u32,
-  value_head_stride: u32,
-  value_unit_stride: u32,
-  weights_offset: u32,
-  weights_row_stride: u32,
-  weights_head_stride: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  partial: u32, // word of the workspace where partial results begin
+  value_offset: u32, // words
+  value_page_stride: u32, // words
+  value_head_stride: u32, // words
+  value_unit_stride: u32, // words
+  weights_offset: u32, // words
+  weights_row_stride: u32, // words
+  weights_head_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -2818,6 +2851,17 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Values: 8 cells of 16 coordinates ----
+//
+// Values: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const value_directions_l1 = array<vec2f, 16>(
@@ -3202,26 +3246,26 @@ fn weighted_sum(
 // 16 coordinates for the weighted sum. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  partial: u32,
-  key_offset: u32,
-  key_page_stride: u32,
-  key_head_stride: u32,
-  key_unit_stride: u32,
-  value_offset: u32,
-  value_page_stride: u32,
-  value_head_stride: u32,
-  value_unit_stride: u32,
+  softcap: f32, // 0: none
+  partial: u32, // word of the workspace where partial results begin
+  key_offset: u32, // words
+  key_page_stride: u32, // words
+  key_head_stride: u32, // words
+  key_unit_stride: u32, // words
+  value_offset: u32, // words
+  value_page_stride: u32, // words
+  value_head_stride: u32, // words
+  value_unit_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -3301,6 +3345,17 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Keys: 8 cells of 16 coordinates ----
+//
+// Keys: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const codec_directions_l1 = array<vec2f, 16>(
@@ -3424,6 +3479,17 @@ fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
 }
 
 // ---- Values: 8 cells of 16 coordinates ----
+//
+// Values: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 // At least 8 bits of the record at word unit from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
@@ -3867,26 +3933,26 @@ enable subgroups;
 // 16 coordinates for the weighted sum. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  partial: u32,
-  key_offset: u32,
-  key_page_stride: u32,
-  key_head_stride: u32,
-  key_unit_stride: u32,
-  value_offset: u32,
-  value_page_stride: u32,
-  value_head_stride: u32,
-  value_unit_stride: u32,
+  softcap: f32, // 0: none
+  partial: u32, // word of the workspace where partial results begin
+  key_offset: u32, // words
+  key_page_stride: u32, // words
+  key_head_stride: u32, // words
+  key_unit_stride: u32, // words
+  value_offset: u32, // words
+  value_page_stride: u32, // words
+  value_head_stride: u32, // words
+  value_unit_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -3966,6 +4032,17 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Keys: 8 cells of 16 coordinates ----
+//
+// Keys: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const codec_directions_l1 = array<vec2f, 16>(
@@ -4089,6 +4166,17 @@ fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
 }
 
 // ---- Values: 8 cells of 16 coordinates ----
+//
+// Values: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 // At least 8 bits of the record at word unit from the given one on.
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
@@ -4530,26 +4618,26 @@ fn attend(
 // precision (f16), 256 tokens at a time. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  partial: u32,
-  key_offset: u32,
-  key_sequence_stride: u32,
-  key_token_stride: u32,
-  key_head_stride: u32,
-  value_offset: u32,
-  value_sequence_stride: u32,
-  value_token_stride: u32,
-  value_head_stride: u32,
+  softcap: f32, // 0: none
+  partial: u32, // word of the workspace where partial results begin
+  key_offset: u32, // elements
+  key_sequence_stride: u32, // elements
+  key_token_stride: u32, // elements
+  key_head_stride: u32, // elements
+  value_offset: u32, // elements
+  value_sequence_stride: u32, // elements
+  value_token_stride: u32, // elements
+  value_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -4929,26 +5017,26 @@ enable subgroups;
 // precision (f16), 256 tokens at a time. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  partial: u32,
-  key_offset: u32,
-  key_sequence_stride: u32,
-  key_token_stride: u32,
-  key_head_stride: u32,
-  value_offset: u32,
-  value_sequence_stride: u32,
-  value_token_stride: u32,
-  value_head_stride: u32,
+  softcap: f32, // 0: none
+  partial: u32, // word of the workspace where partial results begin
+  key_offset: u32, // elements
+  key_sequence_stride: u32, // elements
+  key_token_stride: u32, // elements
+  key_head_stride: u32, // elements
+  value_offset: u32, // elements
+  value_sequence_stride: u32, // elements
+  value_token_stride: u32, // elements
+  value_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -5328,23 +5416,23 @@ fn attend_dense(
 // mean.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   q_heads: u32,
-  heads_per_kv: u32,
-  splits: u32,
-  sums: u32,
-  rotate: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  state: u32,
-  partial: u32,
-  lse: u32,
-  lse_row_stride: u32,
-  out_dtype: u32,
-  out_offset: u32,
-  out_row_stride: u32,
-  out_head_stride: u32,
+  heads_per_kv: u32, // heads that share a KV head
+  splits: u32, // of a sequence
+  sums: u32, // 1: partial results are added, not weighed
+  rotate: u32, // 1: original basis, 0: rotated
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  state: u32, // word of the workspace where rows have their states
+  partial: u32, // word of the workspace where partial results begin
+  lse: u32, // word of the first, or none
+  lse_row_stride: u32, // words
+  out_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  out_offset: u32, // elements
+  out_row_stride: u32, // elements
+  out_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -5559,24 +5647,24 @@ fn combine(
 // row of a query head a workgroup.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   q_heads: u32,
-  first_part: u32,
+  first_part: u32, // 1: the workspace holds nothing yet
   parts: u32,
-  workspace: u32,
-  part_lse: u32,
-  part_lse_row_stride: u32,
-  sink: u32,
-  lse: u32,
-  lse_row_stride: u32,
-  part_dtype: u32,
-  part_offset: u32,
-  part_row_stride: u32,
-  part_head_stride: u32,
-  out_dtype: u32,
-  out_offset: u32,
-  out_row_stride: u32,
-  out_head_stride: u32,
+  workspace: u32, // word where it begins
+  part_lse: u32, // word of the first
+  part_lse_row_stride: u32, // words
+  sink: u32, // word of the first, or none
+  lse: u32, // word of the first, or none
+  lse_row_stride: u32, // words
+  part_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  part_offset: u32, // elements
+  part_row_stride: u32, // elements
+  part_head_stride: u32, // elements
+  out_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  out_offset: u32, // elements
+  out_row_stride: u32, // elements
+  out_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

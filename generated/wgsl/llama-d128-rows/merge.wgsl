@@ -9,24 +9,24 @@
 // row of a query head a workgroup.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   q_heads: u32,
-  first_part: u32,
+  first_part: u32, // 1: the workspace holds nothing yet
   parts: u32,
-  workspace: u32,
-  part_lse: u32,
-  part_lse_row_stride: u32,
-  sink: u32,
-  lse: u32,
-  lse_row_stride: u32,
-  part_dtype: u32,
-  part_offset: u32,
-  part_row_stride: u32,
-  part_head_stride: u32,
-  out_dtype: u32,
-  out_offset: u32,
-  out_row_stride: u32,
-  out_head_stride: u32,
+  workspace: u32, // word where it begins
+  part_lse: u32, // word of the first
+  part_lse_row_stride: u32, // words
+  sink: u32, // word of the first, or none
+  lse: u32, // word of the first, or none
+  lse_row_stride: u32, // words
+  part_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  part_offset: u32, // elements
+  part_row_stride: u32, // elements
+  part_head_stride: u32, // elements
+  out_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  out_offset: u32, // elements
+  out_row_stride: u32, // elements
+  out_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

@@ -8,22 +8,22 @@
 // sequence. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  partial: u32,
-  value_offset: u32,
-  value_page_stride: u32,
-  value_head_stride: u32,
-  value_unit_stride: u32,
-  weights_offset: u32,
-  weights_row_stride: u32,
-  weights_head_stride: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  partial: u32, // word of the workspace where partial results begin
+  value_offset: u32, // words
+  value_page_stride: u32, // words
+  value_head_stride: u32, // words
+  value_unit_stride: u32, // words
+  weights_offset: u32, // words
+  weights_row_stride: u32, // words
+  weights_head_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -103,6 +103,17 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Values: 8 cells of 16 coordinates ----
+//
+// Values: Hadamard rotation;
+// a record of 64 bytes a token; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     48, 112 ... 496             f16
+//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
+// Least significant bit first; bits without a field are zero.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const value_directions_l1 = array<vec2f, 16>(

@@ -9,26 +9,26 @@ enable subgroups;
 // precision (f16), 256 tokens at a time. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  partial: u32,
-  key_offset: u32,
-  key_sequence_stride: u32,
-  key_token_stride: u32,
-  key_head_stride: u32,
-  value_offset: u32,
-  value_sequence_stride: u32,
-  value_token_stride: u32,
-  value_head_stride: u32,
+  softcap: f32, // 0: none
+  partial: u32, // word of the workspace where partial results begin
+  key_offset: u32, // elements
+  key_sequence_stride: u32, // elements
+  key_token_stride: u32, // elements
+  key_head_stride: u32, // elements
+  value_offset: u32, // elements
+  value_sequence_stride: u32, // elements
+  value_token_stride: u32, // elements
+  value_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

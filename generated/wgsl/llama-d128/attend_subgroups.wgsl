@@ -10,26 +10,26 @@ enable subgroups;
 // 16 coordinates for the weighted sum. Partial results go to the workspace.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  splits: u32,
+  splits: u32, // of a sequence
   split_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  partial: u32,
-  key_offset: u32,
-  key_page_stride: u32,
-  key_head_stride: u32,
-  key_unit_stride: u32,
-  value_offset: u32,
-  value_page_stride: u32,
-  value_head_stride: u32,
-  value_unit_stride: u32,
+  softcap: f32, // 0: none
+  partial: u32, // word of the workspace where partial results begin
+  key_offset: u32, // words
+  key_page_stride: u32, // words
+  key_head_stride: u32, // words
+  key_unit_stride: u32, // words
+  value_offset: u32, // words
+  value_page_stride: u32, // words
+  value_head_stride: u32, // words
+  value_unit_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -109,6 +109,17 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Keys: 8 cells of 16 coordinates ----
+//
+// Keys: Hadamard rotation;
+// a tile of 1984 bytes for 32 tokens, 496 bits each; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     0, 16 ... 112               f16
+//   code_l1     64 x 4      128, 132 ... 380            signs, angle in the quadrant
+//   code_l2     32 x 2      384, 388, 392 ... 494       angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      386, 394, 400 ... 492       angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      390, 404 ... 488            angle of nodes 2j and 2j+1
+// Byte q of token t's record is byte 32 q + t of the tile.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const codec_directions_l1 = array<vec2f, 16>(
@@ -266,6 +277,17 @@ fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
 }
 
 // ---- Values: 8 cells of 16 coordinates ----
+//
+// Values: Hadamard rotation;
+// a tile of 1984 bytes for 32 tokens, 496 bits each; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     0, 16 ... 112               f16
+//   code_l1     64 x 4      128, 132 ... 380            signs, angle in the quadrant
+//   code_l2     32 x 2      384, 388, 392 ... 494       angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      386, 394, 400 ... 492       angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      390, 404 ... 488            angle of nodes 2j and 2j+1
+// Byte q of token t's record is byte 32 q + t of the tile.
 
 // A byte of the record of token t in the tile at word unit.
 fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {

@@ -9,23 +9,23 @@
 // mean.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   q_heads: u32,
-  heads_per_kv: u32,
-  splits: u32,
-  sums: u32,
-  rotate: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  state: u32,
-  partial: u32,
-  lse: u32,
-  lse_row_stride: u32,
-  out_dtype: u32,
-  out_offset: u32,
-  out_row_stride: u32,
-  out_head_stride: u32,
+  heads_per_kv: u32, // heads that share a KV head
+  splits: u32, // of a sequence
+  sums: u32, // 1: partial results are added, not weighed
+  rotate: u32, // 1: original basis, 0: rotated
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  state: u32, // word of the workspace where rows have their states
+  partial: u32, // word of the workspace where partial results begin
+  lse: u32, // word of the first, or none
+  lse_row_stride: u32, // words
+  out_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  out_offset: u32, // elements
+  out_row_stride: u32, // elements
+  out_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

@@ -6,27 +6,38 @@
 //
 // Packed slots to rows of 128 numbers, original or preconditioned: one row of a KV head a
 // workgroup.
+//
+// Keys and values: Hadamard rotation;
+// a tile of 1984 bytes for 32 tokens, 496 bits each; 8 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       8 x 16     0, 16 ... 112               f16
+//   code_l1     64 x 4      128, 132 ... 380            signs, angle in the quadrant
+//   code_l2     32 x 2      384, 388, 392 ... 494       angle of nodes 2j and 2j+1
+//   code_l3     16 x 2      386, 394, 400 ... 492       angle of nodes 2j and 2j+1
+//   code_l4      8 x 2      390, 404 ... 488            angle of nodes 2j and 2j+1
+// Byte q of token t's record is byte 32 q + t of the tile.
 
 struct Params {
-  items: u32,
-  zero: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
+  zero: u32, // 0: products pass through an exclusive or with it
   kv_heads: u32,
-  pages: u32,
-  slots: u32,
-  mean: u32,
-  matrix: u32,
-  dual: u32,
-  rotate: u32,
-  errors: u32,
-  flags: u32,
-  rows_dtype: u32,
-  rows_offset: u32,
-  rows_row_stride: u32,
-  rows_head_stride: u32,
-  cache_offset: u32,
-  cache_page_stride: u32,
-  cache_head_stride: u32,
-  cache_unit_stride: u32,
+  pages: u32, // of the pool, the smaller one of two
+  slots: u32, // index of the first in tables
+  mean: u32, // index of the first number in transforms, or none
+  matrix: u32, // the same
+  dual: u32, // the same
+  rotate: u32, // 1: original basis, 0: rotated
+  errors: u32, // word of the first, or none
+  flags: u32, // word of the status word, or none
+  rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  rows_offset: u32, // elements
+  rows_row_stride: u32, // elements
+  rows_head_stride: u32, // elements
+  cache_offset: u32, // words
+  cache_page_stride: u32, // words
+  cache_head_stride: u32, // words
+  cache_unit_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;

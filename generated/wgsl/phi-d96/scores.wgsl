@@ -7,24 +7,24 @@
 // Logits of one row's queries of a KV head against 64 packed tokens, a token a lane.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  strips: u32,
+  strips: u32, // of 64 tokens, in max_tokens
   max_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  key_offset: u32,
-  key_page_stride: u32,
-  key_head_stride: u32,
-  key_unit_stride: u32,
-  scores_offset: u32,
-  scores_row_stride: u32,
-  scores_head_stride: u32,
+  softcap: f32, // 0: none
+  key_offset: u32, // words
+  key_page_stride: u32, // words
+  key_head_stride: u32, // words
+  key_unit_stride: u32, // words
+  scores_offset: u32, // words
+  scores_row_stride: u32, // words
+  scores_head_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -96,6 +96,18 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Keys: 6 cells of 16 coordinates ----
+//
+// Keys: Hadamard rotation;
+// a tile of 1488 bytes for 32 tokens, 372 bits each; 6 radii, each of 16 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       6 x 16     0, 16 ... 80                f16
+//   code_l1     48 x 4      96, 100 ... 284             signs, angle in the quadrant
+//   code_l2     24 x 2      288, 292, 296 ... 370       angle of nodes 2j and 2j+1
+//   code_l3     12 x 2      290, 298, 304 ... 368       angle of nodes 2j and 2j+1
+//   code_l4      6 x 2      294, 308 ... 364            angle of nodes 2j and 2j+1
+// Byte q of token t's record is byte 32 q + t of the tile.
+// Planes for the last 4 bits of a record follow, 4 bits wide.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const key_directions_l1 = array<vec2f, 16>(

@@ -7,20 +7,20 @@
 // Rows of 64 numbers times S, its dual S^-T or its inverse: one row of a head a workgroup.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   heads: u32,
-  heads_per_kv: u32,
-  rotation: u32,
-  matrix: u32,
-  dual: u32,
-  source_dtype: u32,
-  source_offset: u32,
-  source_row_stride: u32,
-  source_head_stride: u32,
-  out_dtype: u32,
-  out_offset: u32,
-  out_row_stride: u32,
-  out_head_stride: u32,
+  heads_per_kv: u32, // heads that share a KV head
+  rotation: u32, // 0: S, 1: its dual, 2: its inverse
+  matrix: u32, // the same
+  dual: u32, // the same
+  source_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  source_offset: u32, // elements
+  source_row_stride: u32, // elements
+  source_head_stride: u32, // elements
+  out_dtype: u32, // 0: f32, 1: f16, 2: bf16
+  out_offset: u32, // elements
+  out_row_stride: u32, // elements
+  out_head_stride: u32, // elements
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -155,7 +155,7 @@ fn rotate_vector(lane: u32, rotation: u32, kv_head: u32) {
   workgroupBarrier();
 }
 
-// Element at of the rows that are overwritten.
+// An element of the rows that are overwritten.
 fn out_element(at: u32) -> f32 {
   if (params.out_dtype == dtype_f32) { return bitcast<f32>(atomicLoad(&out[at])); }
   let bits = (atomicLoad(&out[at >> 1u]) >> ((at & 1u) * 16u)) & 0xffffu;

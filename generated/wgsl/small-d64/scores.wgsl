@@ -7,24 +7,24 @@
 // Logits of one row's queries of a KV head against 64 packed tokens, a token a lane.
 
 struct Params {
-  items: u32,
+  items: u32, // workgroups with work to do; those beyond end at once
   kv_heads: u32,
-  strips: u32,
+  strips: u32, // of 64 tokens, in max_tokens
   max_tokens: u32,
-  state: u32,
-  listed_pages: u32,
-  positions: u32,
-  always_visible: u32,
-  query: u32,
+  state: u32, // word of the workspace where rows have their states
+  listed_pages: u32, // 1: page numbers stand in tables
+  positions: u32, // index in tables, or none
+  always_visible: u32, // index in tables, or none
+  query: u32, // word of the workspace where queries begin
   scale: f32,
-  softcap: f32,
-  key_offset: u32,
-  key_page_stride: u32,
-  key_head_stride: u32,
-  key_unit_stride: u32,
-  scores_offset: u32,
-  scores_row_stride: u32,
-  scores_head_stride: u32,
+  softcap: f32, // 0: none
+  key_offset: u32, // words
+  key_page_stride: u32, // words
+  key_head_stride: u32, // words
+  key_unit_stride: u32, // words
+  scores_offset: u32, // words
+  scores_row_stride: u32, // words
+  scores_head_stride: u32, // words
 }
 const none = 0xffffffffu; // of an array that was left out
 const nan_bits = 0x7fc00000u;
@@ -96,6 +96,20 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 }
 
 // ---- Keys: 4 cells of 16 coordinates ----
+//
+// Keys: Hadamard rotation, centred;
+// a tile of 1076 bytes for 32 tokens, 269 bits each; 1 radii, each of 64 coordinates.
+//
+//   field     count x bits  first bits in the record    meaning
+//   radius       1 x 16     0                           f16
+//   code_l1     32 x 5      16, 21 ... 171              signs, angle in the quadrant
+//   code_l2     16 x 3      176, 182 ... 266            angle of nodes 2j and 2j+1
+//   code_l3      8 x 3      179, 191 ... 263            angle of nodes 2j and 2j+1
+//   code_l4      4 x 3      185, 209, 233, 257          angle of nodes 2j and 2j+1
+//   code_l5      2 x 3      197, 245                    angle of nodes 2j and 2j+1
+//   code_l6      1 x 3      221                         angle of nodes 2j and 2j+1
+// Byte q of token t's record is byte 32 q + t of the tile.
+// Planes for the last 5 bits of a record follow, 4, 1 bits wide.
 
 // Level 1: cosine and sine, with their signs, of every code.
 const key_directions_l1 = array<vec2f, 32>(

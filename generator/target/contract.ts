@@ -1,6 +1,6 @@
 /** The contract at the head of an emitted file: what a codec stores, and where its bits stand. */
 
-import type { CodecPlan, PreconditionPlan } from '../../generator/plan/index.ts';
+import type { CodecPlan, PreconditionPlan } from '../plan/index.ts';
 
 const ROTATIONS: Readonly<Record<PreconditionPlan['kind'], string>> = {
   hadamard: 'Hadamard rotation',
