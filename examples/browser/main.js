@@ -9,7 +9,7 @@ import { readSafetensors } from './safetensors.js';
 import * as view from './view.js';
 
 /** What the page calls; nothing else is compiled. */
-const KERNELS = [
+const CALLED = [
   'encodeKey',
   'encodeValue',
   'decodeKey',
@@ -110,7 +110,7 @@ async function start() {
   $('#context').value = String(opened.software ? CONTEXTS[0] : CONTEXTS[2]);
 
   view.showProgress(2, STEPS, 'Compiling the kernels …');
-  const kernels = await SmallD64.create(device, { kernels: KERNELS });
+  const kernels = await SmallD64.create(device, { kernels: CALLED });
   view.showAdapter(opened, kernels.variant);
   view.showCompression(SmallD64);
   return { SmallD64, kernels, plan, capture, opened };

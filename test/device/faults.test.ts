@@ -98,8 +98,8 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
         what: 'a stride: every head reads the first',
         found: ['scores', 'weighted_sum', 'attend'],
         innocent: 'attend_dense',
-        place: /(_page_stride \+) head \* params/g,
-        edit: (_whole, before) => `${before} head * 0u * params`,
+        place: /(_offset \+ head) (\* params)/g,
+        edit: (_whole, before, after) => `${before} * 0u ${after}`,
       },
       {
         what: 'a sign',
