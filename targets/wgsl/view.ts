@@ -1,6 +1,7 @@
 /** Plan → the files of a cache for WGSL: a folder with its modules as text, and an ES module that holds and runs them. */
 
-import { className, fileStem } from '../../generator/naming/index.ts';
+import { bindingView } from '../../generator/bindings/index.ts';
+import { fileStem } from '../../generator/naming/index.ts';
 import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/plan/index.ts';
 import type { FileView, View } from '../../generator/target/index.ts';
 import { cellShape } from './cells.ts';
@@ -35,7 +36,7 @@ export function files(plan: Plan): readonly FileView[] {
   const folder = moduleFolder(plan.name);
   const stem = fileStem(plan.name);
   const modules = modulesOf(plan);
-  const view = bindingView(plan, modules);
+  const view = moduleView(plan, modules);
   return [
     { path: `${folder}/${stem}.js`, template: 'wgsl/binding.js.hbs', view, part: 'binding' },
     { path: `${folder}/${stem}.d.ts`, template: 'wgsl/binding.d.ts.hbs', view, part: 'types' },
@@ -68,8 +69,7 @@ function modulesOf(plan: Plan): readonly Module[] {
       const codec = plan[role];
       const own = sameFormat(plan) ? '' : `_${role}`;
       const title = sameFormat(plan) ? 'Keys and values' : TITLES[role];
-      const pairs = fits(0, [codec], [canPair(codec)]);
-      const view = codecView(codec, role, `${role}s`, title, pairs);
+      const view = codecView(codec, role, `${role}s`, title, pairsFit(codec));
       modules.push({
         kernel,
         name: `${kernel.name}${own}`,
@@ -103,10 +103,10 @@ function paramViews(kernel: Kernel): View[] {
   }));
 }
 
-/** Whether `bytes` and the decoding tables of codecs leave room in workgroup memory. */
-function fits(bytes: number, codecs: readonly CodecPlan[], pairs: readonly boolean[]): boolean {
-  const tables = codecs.reduce((sum, codec, i) => sum + tableBytes(codec, pairs[i]!), 0);
-  return pairs.every(Boolean) && bytes + tables + RESERVED_BYTES <= WORKGROUP_BYTES;
+/** Whether `decode` has room for joint tables of level 1 beside the vectors of a workgroup. */
+function pairsFit(codec: CodecPlan): boolean {
+  const vectors = (codec.center ? 3 : 2) * 4 * codec.headDim + 4 * cellShape(codec).count;
+  return canPair(codec) && vectors + tableBytes(codec, true) + RESERVED_BYTES <= WORKGROUP_BYTES;
 }
 
 /** Coordinates of a decoded cell: `parts[0].x` … */
@@ -125,6 +125,9 @@ function cellLines(codec: CodecPlan): View[] {
   }));
 }
 
+/** Queries of a KV head that a workgroup takes: as many as a vector holds. */
+const groupWidth = ({ queryGroup }: Plan): number => (queryGroup <= 2 ? queryGroup : 4);
+
 /** How queries of a KV head share a workgroup, and what it keeps in workgroup memory. */
 interface Shape {
   readonly width: number;
@@ -133,12 +136,15 @@ interface Shape {
   readonly pairTables: boolean;
 }
 
-function shapeOf(plan: Plan, codecs: readonly CodecPlan[], queries: boolean): Shape {
-  const width = plan.queryGroup <= 2 ? plan.queryGroup : 4;
+/**
+ * @param codecs whose tables are in workgroup memory
+ * @param cells  of a value
+ */
+function shapeOf(plan: Plan, codecs: readonly CodecPlan[], queries: boolean, cells: number): Shape {
+  const width = groupWidth(plan);
   // A vector of three numbers would take the room of four.
   const lane = 4 * width;
   const reduction = LANES * lane;
-  const lost = 4 * cellShape(plan.value).count;
   const query = queries ? plan.key.headDim * lane : 0;
   // What is dropped first costs least: long chunks, then queries beside the lanes, then pairs of codes.
   for (const pairTables of [true, false]) {
@@ -147,7 +153,7 @@ function shapeOf(plan: Plan, codecs: readonly CodecPlan[], queries: boolean): Sh
         const bytes =
           chunk * lane +
           reduction +
-          lost +
+          4 * cells +
           (queriesInWorkgroup ? query : 0) +
           codecs.reduce((sum, c) => sum + tableBytes(c, pairTables && canPair(c)), 0);
         if (bytes + RESERVED_BYTES <= WORKGROUP_BYTES) {
@@ -175,8 +181,6 @@ function attentionView(plan: Plan, kernel: Kernel): View {
   const shares = roles.length > 1 && sameFormat(plan);
   const codecs = shares ? [plan.key] : roles.map((role) => plan[role]);
   const dense = name === 'attend_dense';
-  const shape = shapeOf(plan, codecs, name !== 'weighted_sum');
-  const { width, chunk, pairTables } = shape;
   const half = isHalf(plan) && !dense && name !== 'scores' && name !== 'weighted_sum';
   const codec = (role: Role): View => ({
     ...codecView(plan[role], role, `${role}s`, TITLES[role], pairTables && canPair(plan[role])),
@@ -188,6 +192,8 @@ function attentionView(plan: Plan, kernel: Kernel): View {
   const value = dense
     ? { size: 2, count: plan.value.headDim / 2, levels: 0 }
     : cellShape(plan.value);
+  const shape = shapeOf(plan, codecs, name !== 'weighted_sum', value.count);
+  const { width, chunk, pairTables } = shape;
   const slots = Math.max(1, Math.floor(LANES / value.count));
   const cellsPerLane = Math.ceil(value.count / LANES);
   const oneCell = cellsPerLane === 1;
@@ -279,41 +285,13 @@ function attentionView(plan: Plan, kernel: Kernel): View {
   };
 }
 
-function bindingView(plan: Plan, modules: readonly Module[]): View {
-  const format = (codec: CodecPlan): View => {
-    const bits = codec.levels.map((level) => level.bits).join(',');
-    const radius = codec.radius.kind === 'log' ? `log ${codec.radius.bits}` : codec.radius.kind;
-    const { layout, precondition } = codec;
-    return {
-      headDim: String(codec.headDim),
-      unitTokens: String(layout.unitTokens),
-      unitBytes: String(layout.unitBytes),
-      bytesPerToken: String(layout.unitBytes / layout.unitTokens),
-      formatHash: codec.formatHash,
-      needsMean: String(codec.center),
-      needsMatrix:
-        precondition.kind === 'matrix'
-          ? 'per head'
-          : precondition.kind === 'orthogonal'
-            ? 'shared'
-            : 'no',
-      needsDual: String(precondition.kind === 'matrix'),
-      format: `${bits} bits, radius ${radius}, ${precondition.kind}, ${layout.id}`,
-    };
-  };
+function moduleView(plan: Plan, modules: readonly Module[]): View {
   const kernels = [...CODERS, ...ATTENTION];
   return {
-    class: className(plan.name),
-    stem: fileStem(plan.name),
-    planHash: plan.planHash,
-    group: String(plan.queryGroup),
-    groupParts: String(Math.ceil(plan.queryGroup / (plan.queryGroup <= 2 ? plan.queryGroup : 4))),
-    pageTokens: String(plan.pageTokens),
-    dense: plan.dense,
+    ...bindingView(plan),
+    groupParts: String(Math.ceil(plan.queryGroup / groupWidth(plan))),
     sameFormat: sameFormat(plan),
     half: isHalf(plan),
-    key: format(plan.key),
-    value: format(plan.value),
     kernels: kernels.map(({ name, bindings, params }) => ({
       name,
       bindings: bindings.map((kind) => `'${kind}'`).join(', '),

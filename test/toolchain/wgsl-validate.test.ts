@@ -4,7 +4,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { randomSpecs } from '../../generator/conformance/index.ts';
 import { render } from '../../generator/emit/index.ts';
 import { lower, type Plan } from '../../generator/plan/index.ts';
-import { type CacheInput, normalize } from '../../generator/spec/index.ts';
+import { type CacheInput, type CodecInput, normalize } from '../../generator/spec/index.ts';
 import presets from '../../polarc.config.ts';
 import { type OpenedDevice, openNullDevice } from '../../targets/wgsl/device.ts';
 import { target } from '../../targets/wgsl/index.ts';
@@ -18,9 +18,35 @@ const half = (spec: CacheInput): CacheInput => ({
   arithmetic: { wgsl: 'half' },
 });
 
+/** The most that a workgroup can be asked to hold: the greatest dimension, the most bits, vectors of every kind. */
+const EXTREMES: readonly CacheInput[] = (
+  [
+    ['f32', [8, 6, 6, 6, 6, 6, 6]],
+    ['bf16', [4, 6, 6, 6, 6, 6, 6]],
+    [{ kind: 'log', bits: 8 }, [4, 6, 6, 6, 6, 6]],
+    [{ kind: 'log', bits: 8 }, [8]],
+    ['f16', [4, 2, 2, 2]],
+  ] as const
+).flatMap(([radius, bits], i) =>
+  ([1, 2, 16] as const).map((queryGroup): CacheInput => {
+    const codec: CodecInput = {
+      headDim: 640,
+      polar: { bits },
+      radius,
+      precondition: { kind: 'matrix' },
+      center: true,
+      layout: i % 2 === 0 ? { kind: 'tiles', tokens: 32 } : { kind: 'rows' },
+    };
+    // Another format of values, so that no tables are shared.
+    const value: CodecInput = { ...codec, center: false };
+    return { name: `extreme_${i}_${queryGroup}`, key: codec, value, queryGroup, pageTokens: 64 };
+  }),
+);
+
 const random = randomSpecs({ count: 50, seed: 21 });
 const SPECS: readonly CacheInput[] = [
   ...presets.caches,
+  ...EXTREMES,
   ...random,
   ...[...presets.caches, ...random.slice(0, 20)].map(half),
 ];
