@@ -70,6 +70,7 @@ describe('wrong use is one line on stderr and exit code 2', () => {
     [['inspect', ...CACHE, '--cache', 'other']],
     [['inspect', 'none.plan.json']],
     [['init', 'spec.txt']],
+    [['verify', ...CACHE, '--sanitize', '--target', 'wgsl']],
   ])('polarc %j', (args) => {
     const { code, out, err } = polarc(args);
     expect({ code, out }).toEqual({ code: 2, out: '' });

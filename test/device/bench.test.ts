@@ -1,0 +1,55 @@
+/** `polarc bench` on every target: it measures, compares and counts; how fast anything is, no test says. */
+
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { TARGETS } from '../../targets/index.ts';
+
+const BIN = join(import.meta.dirname, '../../bin/polarc.js');
+
+interface Row {
+  readonly kernel: string;
+  readonly variant: string | null;
+  readonly nsPerTokenHead: number;
+  readonly baselineNsPerTokenHead: number | null;
+  readonly ratio: number | null;
+}
+
+for (const entry of TARGETS) {
+  const missing = (await (await entry.load()).check()).filter((each) => each.required && !each.ok);
+  const reason = missing.map(({ what, detail }) => `${what}: ${detail}`).join('; ');
+  if (missing.length > 0) console.warn(`bench of ${entry.id} is skipped: ${reason}`);
+
+  describe.skipIf(missing.length > 0)(`bench of ${entry.id}`, () => {
+    test('times attention against the dense kernel, in every variant, and encode', () => {
+      const { stdout, stderr, status } = spawnSync(
+        process.execPath,
+        [
+          ...[BIN, 'bench', '--target', entry.id, '--head-dim', '32', '--bits', '4,2,2'],
+          ...['--layout', 'tiles', '--group', '2', '--tokens', '64', '--repeats', '1', '--json'],
+        ],
+        { encoding: 'utf8' },
+      );
+      expect(status, stderr).toBe(0);
+      const { rows, counted, machine } = JSON.parse(stdout) as {
+        rows: Row[];
+        counted: { loop: string; float: number }[];
+        machine: { devices: Record<string, string> };
+      };
+      expect(machine.devices[entry.id]).not.toBe('');
+      const kernels = rows.map(({ kernel }) => kernel);
+      expect(kernels).toEqual(expect.arrayContaining(['attend_dense', 'attend', 'encode_key']));
+      for (const row of rows) expect(row.nsPerTokenHead).toBeGreaterThan(0);
+      for (const row of rows.filter(({ kernel }) => kernel === 'attend')) {
+        expect(row.ratio).toBeCloseTo(row.baselineNsPerTokenHead! / row.nsPerTokenHead, 5);
+      }
+      // What runs on another kind of machine than this one is counted as well.
+      expect(counted.map(({ loop }) => loop)).toEqual(
+        entry.id === 'wgsl'
+          ? ['attend, keys', 'attend, values', 'attend_dense, keys', 'attend_dense, values']
+          : [],
+      );
+      for (const { float } of counted) expect(float).toBeGreaterThanOrEqual(2);
+    });
+  });
+}
