@@ -41,10 +41,7 @@ function table(targets: readonly Target[]): string {
   const lines = [`${' '.repeat(width)}  ${targets.map(({ id }) => id).join('  ')}`.trimEnd()];
   for (const name of names) {
     const cells = targets.map((target) => cell(target, name)).join('  ');
-    const note = targets
-      .map((target) => target.capabilities.find((c) => c.name === name)?.note ?? '')
-      .filter((text, i, all) => text !== '' && all.indexOf(text) === i)
-      .join('; ');
+    const note = noteOf(targets, name);
     lines.push(`${name.padEnd(width)}  ${cells}  ${note}`.trimEnd());
   }
   const titles = targets.map(({ id, title, arithmetics }) => {
@@ -52,4 +49,15 @@ function table(targets: readonly Target[]): string {
     return `${id}: ${title}; arithmetic ${kinds}`;
   });
   return `${[...titles, '', ...lines].join('\n')}\n`;
+}
+
+/** What targets say of a capability: once where they agree, else each for itself. */
+function noteOf(targets: readonly Target[], name: string): string {
+  const notes = targets.flatMap((target) => {
+    const note = target.capabilities.find((c) => c.name === name)?.note ?? '';
+    return note === '' ? [] : [{ id: target.id, note }];
+  });
+  const distinct = new Set(notes.map(({ note }) => note));
+  if (distinct.size <= 1) return notes[0]?.note ?? '';
+  return notes.map(({ id, note }) => `${id}: ${note}`).join('; ');
 }
