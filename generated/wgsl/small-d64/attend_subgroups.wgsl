@@ -643,9 +643,8 @@ fn key_products(
 
 // ---- Over all lanes, the result in every lane ----
 
-// One entry a subgroup; there are at most 16, as none has fewer than 4 lanes.
-var<workgroup> reduced: array<queries, 64>;
-var<workgroup> subgroups: atomic<u32>;
+var<workgroup> reduced: array<queries, 64>; // an entry a subgroup
+var<workgroup> leads: array<u32, 64>; // 1 where a lane is the first of its subgroup
 
 struct Lanes {
   lane: u32,
@@ -653,15 +652,18 @@ struct Lanes {
   count: u32, // subgroups of the workgroup
 }
 
-// Numbers the subgroups: WGSL has no such value in every implementation.
+// Numbers the subgroups by their first lanes: sums have one order, whatever runs first.
 fn number_lanes(lane: u32) -> Lanes {
-  if (lane == 0u) { atomicStore(&subgroups, 0u); }
+  let first = subgroupMin(lane);
+  leads[lane] = u32(first == lane);
   workgroupBarrier();
   var slot = 0u;
-  if (subgroupElect()) { slot = atomicAdd(&subgroups, 1u); }
-  slot = subgroupBroadcastFirst(slot);
-  workgroupBarrier();
-  return Lanes(lane, slot, atomicLoad(&subgroups));
+  var count = 0u;
+  for (var i = 0u; i < 64u; i++) {
+    slot += select(0u, leads[i], i < first);
+    count += leads[i];
+  }
+  return Lanes(lane, slot, count);
 }
 
 fn reduce_max(lanes: Lanes, x: queries) -> queries {
