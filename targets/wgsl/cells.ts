@@ -208,6 +208,9 @@ export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View 
     rootLog2: String(levels),
     ancestors: codec.levels.slice(levels).map(({ level, bits }) => ({
       level: String(level),
+      field: codec.layout.codes[level - 1]!.some((bit) => (bit % unit) + bits > unit)
+        ? `${p}_field`
+        : `${p}_field_within`,
       mask: u32(2 ** bits - 1),
       node: `cell >> ${u32(level - Math.log2(size))}`,
       /** Which child of that node the path to the cell goes through. */

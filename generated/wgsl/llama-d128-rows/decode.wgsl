@@ -190,6 +190,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (keys[at] >> shift) | select(keys[at + 1u] << (32u - shift), 0u, shift == 0u);
 }
 
+// Bits of a record from the given one to the end of its word.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return keys[unit + (bit >> 5u)] >> (bit & 31u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;

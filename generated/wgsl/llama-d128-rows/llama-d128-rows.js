@@ -1707,6 +1707,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (keys[at] >> shift) | select(keys[at + 1u] << (32u - shift), 0u, shift == 0u);
 }
 
+// Bits of a record from the given one to the end of its word.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return keys[unit + (bit >> 5u)] >> (bit & 31u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -2560,6 +2565,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (keys[at] >> shift) | select(keys[at + 1u] << (32u - shift), 0u, shift == 0u);
 }
 
+// Bits of a record from the given one to the end of its word.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return keys[unit + (bit >> 5u)] >> (bit & 31u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -2920,6 +2930,11 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
   return (values[at] >> shift) | select(values[at + 1u] << (32u - shift), 0u, shift == 0u);
+}
+
+// Bits of a record from the given one to the end of its word.
+fn value_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return values[unit + (bit >> 5u)] >> (bit & 31u);
 }
 
 // A stored radius; bad where it is not finite.
@@ -3416,6 +3431,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (keys[at] >> shift) | select(keys[at + 1u] << (32u - shift), 0u, shift == 0u);
 }
 
+// Bits of a record from the given one to the end of its word.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return keys[unit + (bit >> 5u)] >> (bit & 31u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -3496,6 +3516,11 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
   return (values[at] >> shift) | select(values[at + 1u] << (32u - shift), 0u, shift == 0u);
+}
+
+// Bits of a record from the given one to the end of its word.
+fn value_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return values[unit + (bit >> 5u)] >> (bit & 31u);
 }
 
 // A stored radius; bad where it is not finite.
@@ -4103,6 +4128,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (keys[at] >> shift) | select(keys[at + 1u] << (32u - shift), 0u, shift == 0u);
 }
 
+// Bits of a record from the given one to the end of its word.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return keys[unit + (bit >> 5u)] >> (bit & 31u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -4183,6 +4213,11 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let at = unit + (bit >> 5u);
   let shift = bit & 31u;
   return (values[at] >> shift) | select(values[at + 1u] << (32u - shift), 0u, shift == 0u);
+}
+
+// Bits of a record from the given one to the end of its word.
+fn value_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return values[unit + (bit >> 5u)] >> (bit & 31u);
 }
 
 // A stored radius; bad where it is not finite.

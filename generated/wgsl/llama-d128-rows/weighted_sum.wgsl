@@ -174,6 +174,11 @@ fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (values[at] >> shift) | select(values[at + 1u] << (32u - shift), 0u, shift == 0u);
 }
 
+// Bits of a record from the given one to the end of its word.
+fn value_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return values[unit + (bit >> 5u)] >> (bit & 31u);
+}
+
 // A stored radius; bad where it is not finite.
 fn value_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;

@@ -182,6 +182,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// Bits of a record from the given one to the end of its byte.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return key_byte(unit, t, bit >> 3u) >> (bit & 7u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -297,6 +302,11 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
+}
+
+// Bits of a record from the given one to the end of its byte.
+fn value_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return value_byte(unit, t, bit >> 3u) >> (bit & 7u);
 }
 
 // A stored radius; bad where it is not finite.

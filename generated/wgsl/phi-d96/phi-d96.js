@@ -1754,6 +1754,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// Bits of a record from the given one to the end of its byte.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return key_byte(unit, t, bit >> 3u) >> (bit & 7u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -2717,6 +2722,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// Bits of a record from the given one to the end of its byte.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return key_byte(unit, t, bit >> 3u) >> (bit & 7u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -3107,6 +3117,11 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
+}
+
+// Bits of a record from the given one to the end of its byte.
+fn value_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return value_byte(unit, t, bit >> 3u) >> (bit & 7u);
 }
 
 // A stored radius; bad where it is not finite.
@@ -3639,6 +3654,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// Bits of a record from the given one to the end of its byte.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return key_byte(unit, t, bit >> 3u) >> (bit & 7u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -3761,6 +3781,11 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
+}
+
+// Bits of a record from the given one to the end of its byte.
+fn value_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return value_byte(unit, t, bit >> 3u) >> (bit & 7u);
 }
 
 // A stored radius; bad where it is not finite.
@@ -4398,6 +4423,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// Bits of a record from the given one to the end of its byte.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return key_byte(unit, t, bit >> 3u) >> (bit & 7u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -4520,6 +4550,11 @@ fn value_byte(unit: u32, t: u32, byte: u32) -> u32 {
 fn value_field(unit: u32, t: u32, bit: u32) -> u32 {
   let byte = bit >> 3u;
   return (value_byte(unit, t, byte) | (value_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
+}
+
+// Bits of a record from the given one to the end of its byte.
+fn value_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return value_byte(unit, t, bit >> 3u) >> (bit & 7u);
 }
 
 // A stored radius; bad where it is not finite.

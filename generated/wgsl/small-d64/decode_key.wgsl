@@ -237,6 +237,11 @@ fn key_field(unit: u32, t: u32, bit: u32) -> u32 {
   return (key_byte(unit, t, byte) | (key_byte(unit, t, byte + 1u) << 8u)) >> (bit & 7u);
 }
 
+// Bits of a record from the given one to the end of its byte.
+fn key_field_within(unit: u32, t: u32, bit: u32) -> u32 {
+  return key_byte(unit, t, bit >> 3u) >> (bit & 7u);
+}
+
 // A stored radius; bad where it is not finite.
 fn key_radius(bits: u32, bad: ptr<function, bool>) -> f32 {
   *bad = (bits & 0x7c00u) == 0x7c00u;
@@ -301,9 +306,9 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   var bad = false;
   decoded.radius = key_radius(key_radius_bits(unit, t, cell >> 2u), &bad);
   decoded.bad = u32(bad);
-  let code_l5 = key_field(unit, t, key_code_bit_l5(cell >> 1u)) & 7u;
+  let code_l5 = key_field_within(unit, t, key_code_bit_l5(cell >> 1u)) & 7u;
   decoded.radius *= f32(key_table_l5[code_l5][(cell >> 0u) & 1u]);
-  let code_l6 = key_field(unit, t, key_code_bit_l6(cell >> 2u)) & 7u;
+  let code_l6 = key_field_within(unit, t, key_code_bit_l6(cell >> 2u)) & 7u;
   decoded.radius *= f32(key_table_l6[code_l6][(cell >> 1u) & 1u]);
   let pair_l4_0 = key_table_l4[(codes_1_0 >> 9u) & 7u];
   let radius_l3_0 = pair_l4_0.x;
