@@ -3,29 +3,13 @@
 import type { CodecPlan, LevelPlan } from '../../generator/plan/index.ts';
 import { bitMap, floatLiteral, type View } from '../../generator/target/index.ts';
 import { canJoin, cellShape, cellView } from './cells.ts';
+import { directions } from './directions.ts';
+import { type HalfTables, halfTables } from './half.ts';
 import { floatEntries, u32, vectorEntries, wordEntries } from './literals.ts';
 import { positionFunction } from './positions.ts';
 
 /** Joint tables of two level-1 codes have at most this many bits. */
 const PAIR_BITS = 8;
-
-/** [cos, sin] of a code: of level 1 with the signs of both coordinates. */
-export function directions(level: LevelPlan): [number, number][] {
-  const { cos, sin, bits } = level;
-  if (level.level > 1) return cos.map((c, i) => [c, sin[i]!]);
-  if (bits === 1) {
-    return [
-      [0, sin[0]!],
-      [0, -sin[0]!],
-    ];
-  }
-  return Array.from({ length: 2 ** bits }, (_, code): [number, number] => {
-    const magnitude = (code >> 1) & (2 ** (bits - 2) - 1);
-    const c = cos[magnitude]!;
-    const s = sin[magnitude]!;
-    return [(code & 1) === 1 ? -c : c, code >> (bits - 1) === 1 ? -s : s];
-  });
-}
 
 /** Bytes of workgroup memory that the decoding tables of a codec take. */
 export function tableBytes(codec: CodecPlan, pairTable: boolean): number {
@@ -70,25 +54,45 @@ function levelView(p: string, level: LevelPlan, codes: readonly number[]): View 
 }
 
 /** Tables that attention and decode fill workgroup memory with. */
-function tableViews(codec: CodecPlan, pairTable: boolean): View[] {
-  return codec.levels.map((level) => {
-    const codes = directions(level);
+function tableViews(codec: CodecPlan, pairTable: boolean, half: HalfTables | null): View[] {
+  const joins = pairTable && canJoin(codec);
+  return codec.levels.map((level, i) => {
+    const within = half?.levels[i];
+    const codes = within?.entries ?? directions(level);
     const isPair = pairTable && level.level === 1;
     const length = isPair ? codes.length ** 2 : codes.length;
+    const joined = joins && (level.level === 3 || level.level === 4);
+    const what = level.level === 1 ? 'cosine and sine, with their signs,' : 'cosine and sine';
+    const scaled = within ? `, times ${within.scale}` : '';
     return {
       level: String(level.level),
       pair: isPair,
-      // Levels 3 and 4 are looked up together where that can be.
-      inTable: !(pairTable && canJoin(codec) && (level.level === 3 || level.level === 4)),
+      // Levels 3 and 4 are looked up together where that can be; in f16 as a table of its own.
+      inTable: !joined,
+      listed: !(joined && half !== null),
+      // Of the levels above a cell, float32 holds the product.
+      real: within ? 'f16' : 'f32',
       codes: String(codes.length),
       pairCodes: u32(codes.length),
       length: String(length),
       end: u32(length),
       width: isPair ? '4' : '2',
       entries: vectorEntries(codes),
-      what: level.level === 1 ? 'cosine and sine, with their signs,' : 'cosine and sine',
+      what: `${what} of every code${scaled}`,
     };
   });
+}
+
+function jointView(codec: CodecPlan, half: HalfTables | null): View {
+  if (!canJoin(codec)) return {};
+  return {
+    jointLength: String(jointLength(codec)),
+    jointEnd: u32(jointLength(codec)),
+    jointThird: u32(2 ** codec.levels[2]!.bits),
+    jointFourth: u32(4 ** codec.levels[2]!.bits),
+    jointEntries: half?.joint ? vectorEntries(half.joint.entries) : '',
+    jointScale: half?.joint ? `, times ${half.joint.scale}` : '',
+  };
 }
 
 /** A row of H_m as words: character i is bit i. */
@@ -106,6 +110,7 @@ function signWords(row: string): string {
  * @param p     first part of every name, as `key`
  * @param pool  name of the binding that holds packed tokens
  * @param title what the codec is of, as `Keys`
+ * @param isHalf whether cells are decoded in f16
  */
 export function codecView(
   codec: CodecPlan,
@@ -113,7 +118,9 @@ export function codecView(
   pool: string,
   title: string,
   pairTable = canPair(codec),
+  isHalf = false,
 ): View {
+  const half = isHalf ? halfTables(codec, pairTable) : null;
   const { precondition, radius, layout, headDim, depth, blocks } = codec;
   const hadamard = precondition.kind === 'hadamard' ? precondition : null;
   const rows = layout.id === 'rows/1';
@@ -158,17 +165,13 @@ export function codecView(
       blockNodes: u32(level.nodes / blocks),
     })),
     topOffset: u32(headDim - headDim / 2 ** (depth - 1)),
-    tables: tableViews(codec, pairTable),
+    tables: tableViews(codec, pairTable, half),
     pairTable,
     cell: cellView(codec, p, pairTable),
-    ...(canJoin(codec)
-      ? {
-          jointLength: String(jointLength(codec)),
-          jointEnd: u32(jointLength(codec)),
-          jointThird: u32(2 ** codec.levels[2]!.bits),
-          jointFourth: u32(4 ** codec.levels[2]!.bits),
-        }
-      : {}),
+    ...jointView(codec, half),
+    real: half === null ? 'f32' : 'f16',
+    // What f16 tables were multiplied with is divided out of the radius.
+    halfFactor: half === null ? '' : floatLiteral(half.factor),
     radius: {
       f16: radius.kind === 'f16',
       bf16: radius.kind === 'bf16',

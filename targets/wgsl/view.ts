@@ -76,7 +76,6 @@ function modulesOf(plan: Plan): readonly Module[] {
         template: kernel.name,
         view: {
           ...view,
-          real: 'f32',
           params: paramViews(kernel),
           pageTokens: u32(plan.pageTokens),
           cellLines: cellLines(codec),
@@ -183,10 +182,16 @@ function attentionView(plan: Plan, kernel: Kernel): View {
   const dense = name === 'attend_dense';
   const half = isHalf(plan) && !dense && name !== 'scores' && name !== 'weighted_sum';
   const codec = (role: Role): View => ({
-    ...codecView(plan[role], role, `${role}s`, TITLES[role], pairTables && canPair(plan[role])),
+    ...codecView(
+      plan[role],
+      role,
+      `${role}s`,
+      TITLES[role],
+      pairTables && canPair(plan[role]),
+      half,
+    ),
     title: TITLES[role],
     ...(shares ? { tableOwner: 'codec', ownsTables: role === 'key' } : {}),
-    real: half ? 'f16' : 'f32',
   });
   // Of dense rows a lane takes pairs of coordinates.
   const value = dense

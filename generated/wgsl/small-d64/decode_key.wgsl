@@ -307,9 +307,9 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   decoded.radius = key_radius(key_radius_bits(unit, t, cell >> 2u), &bad);
   decoded.bad = u32(bad);
   let code_l5 = key_field_within(unit, t, key_code_bit_l5(cell >> 1u)) & 7u;
-  decoded.radius *= f32(key_table_l5[code_l5][(cell >> 0u) & 1u]);
+  decoded.radius *= key_table_l5[code_l5][(cell >> 0u) & 1u];
   let code_l6 = key_field_within(unit, t, key_code_bit_l6(cell >> 2u)) & 7u;
-  decoded.radius *= f32(key_table_l6[code_l6][(cell >> 1u) & 1u]);
+  decoded.radius *= key_table_l6[code_l6][(cell >> 1u) & 1u];
   let pair_l4_0 = key_table_l4[(codes_1_0 >> 9u) & 7u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;

@@ -297,9 +297,9 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   decoded.radius = value_radius(value_radius_bits(unit, t, cell >> 2u), &bad);
   decoded.bad = u32(bad);
   let code_l5 = value_field_within(unit, t, value_code_bit_l5(cell >> 1u)) & 3u;
-  decoded.radius *= f32(value_table_l5[code_l5][(cell >> 0u) & 1u]);
+  decoded.radius *= value_table_l5[code_l5][(cell >> 0u) & 1u];
   let code_l6 = value_field_within(unit, t, value_code_bit_l6(cell >> 2u)) & 3u;
-  decoded.radius *= f32(value_table_l6[code_l6][(cell >> 1u) & 1u]);
+  decoded.radius *= value_table_l6[code_l6][(cell >> 1u) & 1u];
   let pair_l4_0 = value_table_l4[(codes_1_0 >> 6u) & 3u];
   let radius_l3_0 = pair_l4_0.x;
   let radius_l3_1 = pair_l4_0.y;

@@ -1,0 +1,75 @@
+/**
+ * Decoding tables in f16. An entry that is rounded is off in the same direction wherever it is used, and so is the length
+ * of every vector: a table is multiplied by the factor for which its entries round best, and the factors are divided out
+ * of the radius, which is a float32.
+ */
+
+import type { CodecPlan } from '../../generator/plan/index.ts';
+import { canJoin, cellShape } from './cells.ts';
+import { directions } from './directions.ts';
+
+export interface HalfTable {
+  /** Every number an f16. */
+  readonly entries: readonly (readonly number[])[];
+  /** What the entries were multiplied with, from 1/2 to 1. */
+  readonly scale: number;
+}
+
+export interface HalfTables {
+  /** By level; null where a joint table stands in. */
+  readonly levels: readonly (HalfTable | null)[];
+  /** Of levels 3 and 4. */
+  readonly joint: HalfTable | null;
+  /** float32: one over the product of all scales, which a coordinate passes once each. */
+  readonly factor: number;
+}
+
+/** Steps of the search: a 4096th each. */
+const STEPS = 2048;
+
+const word = new Uint32Array(1);
+const float = new Float32Array(word.buffer);
+
+/** The nearest f16, ties to even, of 0 or a number from 2⁻¹⁴ to 1 in magnitude. */
+export function roundToHalf(value: number): number {
+  float[0] = value;
+  word[0]! += 0xfff + ((word[0]! >>> 13) & 1);
+  word[0]! &= 0xffffe000;
+  return float[0]!;
+}
+
+function halfTable(vectors: readonly (readonly number[])[]): HalfTable {
+  const numbers = vectors.flat();
+  let best = { scale: 1, error: Number.POSITIVE_INFINITY };
+  for (let step = 0; step < STEPS; step++) {
+    const scale = 1 - step / (2 * STEPS);
+    let error = 0;
+    for (const number of numbers) error += (roundToHalf(scale * number) / scale - number) ** 2;
+    if (error < best.error) best = { scale, error };
+  }
+  const { scale } = best;
+  return { scale, entries: vectors.map((vector) => vector.map((x) => roundToHalf(scale * x))) };
+}
+
+/** The tables of the levels within a cell, with levels 3 and 4 in one if `join`. */
+export function halfTables(codec: CodecPlan, join: boolean): HalfTables {
+  const joins = join && canJoin(codec);
+  const within = codec.levels.slice(0, cellShape(codec).levels);
+  const levels = within.map((level) =>
+    joins && level.level >= 3 ? null : halfTable(directions(level)),
+  );
+  const joint = joins ? halfTable(jointEntries(codec)) : null;
+  const scales = [...levels, joint].flatMap((table) => (table === null ? [] : [table.scale]));
+  return { levels, joint, factor: Math.fround(1 / scales.reduce((a, b) => a * b, 1)) };
+}
+
+/** Radii at level 2 under a root of 1: the codes of level 3 in the lower bits, the first one lowest. */
+function jointEntries(codec: CodecPlan): number[][] {
+  const third = directions(codec.levels[2]!);
+  const fourth = directions(codec.levels[3]!);
+  return fourth.flatMap(([c, s]) =>
+    third.flatMap((second) =>
+      third.map((first) => [c * first[0], c * first[1], s * second[0], s * second[1]]),
+    ),
+  );
+}
