@@ -17,7 +17,7 @@ export const CAPABILITIES = wholeDsl(
   { 'rows/1': 'one record a token, the fastest', 'tiles32/1': 'tiles of 32 tokens' },
   {
     float: 'float32 after encode',
-    half: 'attend decodes in f16, sums in float32; needs the feature shader-f16',
+    half: 'attend decodes values in f16, all else is float32; needs the feature shader-f16',
   },
 );
 

@@ -176,11 +176,11 @@ const READS: Readonly<Record<string, readonly Role[]>> = {
 function attentionView(plan: Plan, kernel: Kernel): View {
   const { name } = kernel;
   const roles = READS[name] ?? [];
-  // Keys and values of one format share their tables.
-  const shares = roles.length > 1 && sameFormat(plan);
+  const half = isHalf(plan) && name === 'attend';
+  // Keys and values of one format share their tables, if these hold the same kind of numbers.
+  const shares = roles.length > 1 && sameFormat(plan) && !half;
   const codecs = shares ? [plan.key] : roles.map((role) => plan[role]);
   const dense = name === 'attend_dense';
-  const half = isHalf(plan) && !dense && name !== 'scores' && name !== 'weighted_sum';
   const codec = (role: Role): View => ({
     ...codecView(
       plan[role],
@@ -188,7 +188,8 @@ function attentionView(plan: Plan, kernel: Kernel): View {
       `${role}s`,
       TITLES[role],
       pairTables && canPair(plan[role]),
-      half,
+      // The softmax multiplies what a logit is off by: keys stay in float32.
+      half && role === 'value',
     ),
     title: TITLES[role],
     ...(shares ? { tableOwner: 'codec', ownsTables: role === 'key' } : {}),
