@@ -77,9 +77,15 @@ export const command: CommandModule<object, Arguments> = {
     const bandwidths: Record<string, number> = {};
     const devices: Record<string, string> = {};
     for (const target of targets) {
+      const own = jobs.filter((job) => job.targets?.includes(target.id) ?? true);
+      if (own.length === 0 && ids === undefined) continue;
+      if (own.length === 0) {
+        const text = `${args.out} has no kernels for ${target.id}`;
+        throw new UserError('P210', text, `generate them: --target ${target.id}`);
+      }
       await requireReady(target);
       const before = await target.readBandwidth?.(threads);
-      const measured = await benchTarget(target, jobs, { tokens, threads, repeats, before });
+      const measured = await benchTarget(target, own, { tokens, threads, repeats, before });
       rows.push(...measured.rows);
       counted.push(...measured.counted);
       if (measured.device !== null) devices[target.id] = measured.device;
@@ -112,6 +118,8 @@ interface Job {
   readonly folder: string | null;
   /** What is timed. */
   readonly kernels: 'all' | 'encode';
+  /** Targets that the folder has kernels of; null where they are emitted for the run. */
+  readonly targets: readonly string[] | null;
 }
 
 async function collectJobs(args: Arguments, all: readonly Target[]): Promise<readonly Job[]> {
@@ -133,7 +141,7 @@ async function collectJobs(args: Arguments, all: readonly Target[]): Promise<rea
       groups.flatMap((queryGroup) =>
         plansOf([
           { ...each, name: `${each.name}_g${queryGroup}`, queryGroup } as unknown as CacheInput,
-        ]).map((plan): Job => ({ plan, folder: null, kernels: 'all' })),
+        ]).map((plan): Job => ({ plan, folder: null, kernels: 'all', targets: null })),
       ),
     ),
   );
@@ -160,8 +168,10 @@ function paperJobs(
   );
   const matrix = cache('paper_matrix', 1, layouts[1], { kind: 'matrix' });
   return [
-    ...plansOf(timed).map((plan): Job => ({ plan, folder: null, kernels: 'all' })),
-    ...plansOf([matrix]).map((plan): Job => ({ plan, folder: null, kernels: 'encode' })),
+    ...plansOf(timed).map((plan): Job => ({ plan, folder: null, kernels: 'all', targets: null })),
+    ...plansOf([matrix]).map(
+      (plan): Job => ({ plan, folder: null, kernels: 'encode', targets: null }),
+    ),
   ];
 }
 
@@ -175,10 +185,11 @@ function folderJobs(out: string): readonly Job[] {
       'name the folder that was given to `polarc generate --out`',
     );
   }
-  return parseManifest(readFileSync(path, 'utf8'), path).caches.map(({ name }) => ({
+  return parseManifest(readFileSync(path, 'utf8'), path).caches.map(({ name, files }) => ({
     plan: parsePlan(readFileSync(join(folder, planFile(name)), 'utf8')),
     folder,
     kernels: 'all',
+    targets: files.flatMap(({ target }) => target ?? []),
   }));
 }
 

@@ -1,9 +1,11 @@
 /** `polarc bench` on every target: it measures, compares and counts; how fast anything is, no test says. */
 
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
-import { TARGETS } from '../../targets/index.ts';
+import { afterAll, describe, expect, test } from 'vitest';
+import { TARGETS, type TargetEntry } from '../../targets/index.ts';
 
 const BIN = join(import.meta.dirname, '../../bin/polarc.js');
 
@@ -14,6 +16,30 @@ interface Row {
   readonly baselineNsPerTokenHead: number | null;
   readonly ratio: number | null;
 }
+
+describe('bench of a folder', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'polarc-bench-test-'));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  const polarc = (...args: readonly string[]) =>
+    spawnSync(process.execPath, [BIN, ...args], { encoding: 'utf8' });
+
+  test('times the targets that it has kernels of, and no other', async () => {
+    const [first, second] = TARGETS as readonly [TargetEntry, TargetEntry];
+    const cache = ['--head-dim', '32', '--bits', '4,2', '--target', first.id, '--out', folder];
+    expect(polarc('generate', ...cache).status).toBe(0);
+    const wrong = polarc('bench', '--out', folder, '--target', second.id);
+    expect(wrong.status).toBe(2);
+    expect(wrong.stderr).toBe(
+      `error[P210] ${folder} has no kernels for ${second.id} → generate them: --target ${second.id}\n`,
+    );
+    const missing = (await (await first.load()).check()).filter((c) => c.required && !c.ok);
+    if (missing.length > 0) return;
+    const run = polarc('bench', '--out', folder, '--tokens', '64', '--repeats', '1', '--json');
+    expect(run.status, run.stderr).toBe(0);
+    const { rows } = JSON.parse(run.stdout) as { rows: { target: string }[] };
+    expect(new Set(rows.map(({ target }) => target))).toEqual(new Set([first.id]));
+  });
+});
 
 for (const entry of TARGETS) {
   const missing = (await (await entry.load()).check()).filter((each) => each.required && !each.ok);
