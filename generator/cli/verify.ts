@@ -147,7 +147,11 @@ async function verify(args: Arguments): Promise<void> {
   const runs = new Map<
     string,
     { device: string | null; arithmetic: Record<string, number>; caches: number }
-  >(targets.map(({ id }) => [id, { device: null, arithmetic: {}, caches: 0 }]));
+  >(
+    targets
+      .filter((target) => jobs.some((job) => job.targets.includes(target)))
+      .map(({ id }) => [id, { device: null, arithmetic: {}, caches: 0 }]),
+  );
   const total = jobs.reduce((sum, job) => sum + job.targets.length, 0);
   await inParallel(BUILDS, jobs, async (job, at) => {
     results[at]!.push(...job.found);
@@ -202,7 +206,15 @@ async function collectJobs(
         'give one or the other: a folder is verified from the plans in it',
       );
     }
-    jobs.push(...folderJobs(args.out, targets));
+    const found = folderJobs(args.out, targets);
+    for (const { id } of targets) {
+      // What was asked for by name must not pass by being absent.
+      if (args.target === undefined) break;
+      if (found.some((job) => job.targets.some((target) => target.id === id))) continue;
+      const text = `${args.out} has no kernels for ${id}`;
+      throw new UserError('P210', text, `generate them: --target ${id}`);
+    }
+    jobs.push(...found);
   }
   if (args.random !== undefined) {
     const count = wholeNumber('--random', args.random);

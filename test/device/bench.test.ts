@@ -17,13 +17,13 @@ interface Row {
   readonly ratio: number | null;
 }
 
-describe('bench of a folder', () => {
+describe('bench and verify of a folder', () => {
   const folder = mkdtempSync(join(tmpdir(), 'polarc-bench-test-'));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   const polarc = (...args: readonly string[]) =>
     spawnSync(process.execPath, [BIN, ...args], { encoding: 'utf8' });
 
-  test('times the targets that it has kernels of, and no other', async () => {
+  test('take the targets that it has kernels of, and no other', async () => {
     const [first, second] = TARGETS as readonly [TargetEntry, TargetEntry];
     const cache = ['--head-dim', '32', '--bits', '4,2', '--target', first.id, '--out', folder];
     expect(polarc('generate', ...cache).status).toBe(0);
@@ -32,12 +32,20 @@ describe('bench of a folder', () => {
     expect(wrong.stderr).toBe(
       `error[P210] ${folder} has no kernels for ${second.id} → generate them: --target ${second.id}\n`,
     );
+    expect(polarc('verify', '--out', folder, '--target', second.id)).toMatchObject({
+      status: 2,
+      stderr: wrong.stderr,
+    });
     const missing = (await (await first.load()).check()).filter((c) => c.required && !c.ok);
     if (missing.length > 0) return;
     const run = polarc('bench', '--out', folder, '--tokens', '64', '--repeats', '1', '--json');
     expect(run.status, run.stderr).toBe(0);
     const { rows } = JSON.parse(run.stdout) as { rows: { target: string }[] };
     expect(new Set(rows.map(({ target }) => target))).toEqual(new Set([first.id]));
+    const verified = polarc('verify', '--out', folder, '--quick', '--json');
+    expect(verified.status, verified.stderr).toBe(0);
+    const { targets } = JSON.parse(verified.stdout) as { targets: { id: string }[] };
+    expect(targets.map(({ id }) => id)).toEqual([first.id]);
   });
 });
 
