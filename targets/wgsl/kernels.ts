@@ -3,8 +3,6 @@
  * printed from this list, so that neither can count bindings or order parameters in its own way.
  */
 
-export type BindingKind = 'uniform' | 'read' | 'write';
-
 export interface Param {
   readonly name: string;
   readonly type: 'u32' | 'f32';
@@ -81,25 +79,25 @@ const denseRows = (name: string): string =>
 const tokenRows = (name: string): string =>
   `${name}_offset#words ${name}_row_stride#words ${name}_head_stride#words`;
 
-const coder = (name: 'encode' | 'decode'): Kernel => ({
-  name,
-  entries: [name],
-  bindings:
-    name === 'encode'
-      ? ['read', 'read', 'read', 'write', 'write', 'write']
-      : ['read', 'read', 'read', 'write', 'write'],
-  params: words(
-    `items zero kv_heads pages slots mean matrix dual rotate errors flags ${rows('rows')} ${pool('cache')}`,
-  ),
-});
+const slots = `kv_heads pages slots mean matrix dual flags ${rows('rows')} ${pool('cache')}`;
 
 const sight = 'state listed_pages positions always_visible';
 const logits = 'query scale:f32 softcap:f32';
 
 /** Of one codec: each stands once where keys and values have the same format. */
 export const CODERS: readonly Kernel[] = [
-  coder('encode'),
-  coder('decode'),
+  {
+    name: 'encode',
+    entries: ['encode'],
+    bindings: ['read', 'read', 'read', 'write', 'write', 'write'],
+    params: words(`items zero errors ${slots}`),
+  },
+  {
+    name: 'decode',
+    entries: ['decode'],
+    bindings: ['read', 'read', 'read', 'write', 'write'],
+    params: words(`items rotate ${slots}`),
+  },
   {
     name: 'rotate',
     entries: ['rotate', 'rotate_in_place'],

@@ -60,7 +60,7 @@ const sameFormat = (plan: Plan): boolean => plan.key.formatHash === plan.value.f
 /** Roles whose encode, decode and rotate differ. */
 const coders = (plan: Plan): readonly Role[] => (sameFormat(plan) ? ['key'] : ROLES);
 
-export const isHalf = (plan: Plan): boolean => plan.arithmetic[ID] === 'half';
+const isHalf = (plan: Plan): boolean => plan.arithmetic[ID] === 'half';
 
 function modulesOf(plan: Plan): readonly Module[] {
   const modules: Module[] = [];

@@ -38,9 +38,9 @@ export interface Pool {
   readonly pages: number;
   /** Bytes from page to page, a multiple of 4. Default: kvHeads × headStride. */
   readonly pageStride?: number;
-  /** Bytes from KV head to KV head. Default: units of a page × unitStride. */
+  /** Bytes from KV head to KV head, a multiple of 4. Default: units of a page × unitStride. */
   readonly headStride?: number;
-  /** Bytes from unit to unit. Default: the bytes of a unit. */
+  /** Bytes from unit to unit, a multiple of 4, no less than a unit has. Default: what it has. */
   readonly unitStride?: number;
 }
 

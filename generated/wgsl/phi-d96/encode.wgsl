@@ -24,14 +24,13 @@
 struct Params {
   items: u32, // workgroups with work to do; those beyond end at once
   zero: u32, // 0: products pass through an exclusive or with it
+  errors: u32, // word of the first, or none
   kv_heads: u32,
   pages: u32, // of the pool, the smaller one of two
   slots: u32, // index of the first in tables
   mean: u32, // index of the first number in transforms, or none
   matrix: u32, // the same
   dual: u32, // the same
-  rotate: u32, // 1: original basis, 0: rotated
-  errors: u32, // word of the first, or none
   flags: u32, // word of the status word, or none
   rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
   rows_offset: u32, // elements

@@ -43,17 +43,17 @@ const KERNELS = {
   encode: {
     bindings: ['read', 'read', 'read', 'write', 'write', 'write'],
     params: (
-      'items zero kv_heads pages slots mean matrix dual rotate errors flags rows_dtype ' +
-      'rows_offset rows_row_stride rows_head_stride cache_offset cache_page_stride ' +
-      'cache_head_stride cache_unit_stride'
+      'items zero errors kv_heads pages slots mean matrix dual flags rows_dtype rows_offset ' +
+      'rows_row_stride rows_head_stride cache_offset cache_page_stride cache_head_stride ' +
+      'cache_unit_stride'
     ).split(' '),
   },
   decode: {
     bindings: ['read', 'read', 'read', 'write', 'write'],
     params: (
-      'items zero kv_heads pages slots mean matrix dual rotate errors flags rows_dtype ' +
-      'rows_offset rows_row_stride rows_head_stride cache_offset cache_page_stride ' +
-      'cache_head_stride cache_unit_stride'
+      'items rotate kv_heads pages slots mean matrix dual flags rows_dtype rows_offset ' +
+      'rows_row_stride rows_head_stride cache_offset cache_page_stride cache_head_stride ' +
+      'cache_unit_stride'
     ).split(' '),
   },
   rotate: {
@@ -160,8 +160,7 @@ const MOST_GROUPS = 65535; // workgroups in a dimension of a dispatch
 const LEAST_SPLIT = 256; // tokens; of long sequences a 64th
 const DTYPES = ['f32', 'f16', 'bf16'];
 const ROTATIONS = ['forward', 'dual', 'inverse'];
-// Modules behind a method, beside its own.
-const ATTENTION = ['states', 'queries', 'combine'];
+// The modules that a method dispatches.
 const METHODS = {
   encodeKey: ['encode', 'encode_key'],
   encodeValue: ['encode', 'encode_value'],
@@ -169,10 +168,10 @@ const METHODS = {
   decodeValue: ['decode', 'decode_value'],
   rotateKey: ['rotate', 'rotate_key'],
   rotateValue: ['rotate', 'rotate_value'],
-  scores: [...ATTENTION, 'scores'],
-  weightedSum: [...ATTENTION, 'weighted_sum'],
-  attend: [...ATTENTION, 'attend'],
-  attendDense: [...ATTENTION, 'attend_dense'],
+  scores: ['states', 'queries', 'scores'],
+  weightedSum: ['states', 'weighted_sum', 'combine'],
+  attend: ['states', 'queries', 'attend', 'combine'],
+  attendDense: ['states', 'queries', 'attend_dense', 'combine'],
   merge: ['merge'],
 };
 const ADDRESSING = { paged: 0, blockTable: 1, csr: 2, dense: 3 };
@@ -414,15 +413,16 @@ class Draft {
   /** Packed pages: their range, and their parameters in words. */
   pool(what, format, kvHeads, prefix) {
     const pool = this.given(what);
-    const bytes = (field, value) => {
-      this.whole(`${what}.${field}`, value, 0, 4 * MOST_WORDS);
+    const bytes = (field, value, least = 0) => {
+      this.whole(`${what}.${field}`, value, least, 4 * MOST_WORDS);
       if (value % 4 === 0) return value;
       throw misuse(`${this.name}: ${what}.${field} is ${value}: it must be a multiple of 4 bytes`);
     };
     const units = PAGE_TOKENS / format.unitTokens;
     const pages = this.whole(`${what}.pages`, pool.pages);
     const offset = bytes('offset', pool.offset ?? 0);
-    const unitStride = bytes('unitStride', pool.unitStride ?? format.unitBytes);
+    const least = format.unitBytes;
+    const unitStride = bytes('unitStride', pool.unitStride ?? least, least);
     const headStride = bytes('headStride', pool.headStride ?? units * unitStride);
     const pageStride = bytes('pageStride', pool.pageStride ?? kvHeads * headStride);
     const page = extent(kvHeads, units, format.unitBytes, headStride, unitStride);
@@ -651,7 +651,6 @@ class SequenceDraft extends Draft {
   constructor(runtime, name, call, isDense) {
     super(runtime, name, call);
     const index = isDense ? call : this.given('index');
-    this.isDense = isDense;
     this.basis = isDense ? null : basisOf(name, call);
     this.queryRows = this.whole('rows', call.rows);
     this.kvHeads = this.whole('kvHeads', call.kvHeads, 1);
@@ -1024,8 +1023,8 @@ export class SmallD64 {
     const slots = draft.slots(format, uses);
     const { rows, tables, transform, cache, errors, flags } = slots;
     const ranges = [rows, { range: tables }, transform, cache, errors, flags];
-    const params = { ...slots.params, rotate: 1 };
     const bound = ranges.map(({ range }) => range);
+    const { params } = slots;
     draft.dispatch('encode', this.#entry('encode', role), params.items, bound, params);
     return draft.prepared();
   }
@@ -1133,14 +1132,13 @@ const WGSL = {
 struct Params {
   items: u32, // workgroups with work to do; those beyond end at once
   zero: u32, // 0: products pass through an exclusive or with it
+  errors: u32, // word of the first, or none
   kv_heads: u32,
   pages: u32, // of the pool, the smaller one of two
   slots: u32, // index of the first in tables
   mean: u32, // index of the first number in transforms, or none
   matrix: u32, // the same
   dual: u32, // the same
-  rotate: u32, // 1: original basis, 0: rotated
-  errors: u32, // word of the first, or none
   flags: u32, // word of the status word, or none
   rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
   rows_offset: u32, // elements
@@ -1651,15 +1649,13 @@ fn encode(
 
 struct Params {
   items: u32, // workgroups with work to do; those beyond end at once
-  zero: u32, // 0: products pass through an exclusive or with it
+  rotate: u32, // 1: original basis, 0: rotated
   kv_heads: u32,
   pages: u32, // of the pool, the smaller one of two
   slots: u32, // index of the first in tables
   mean: u32, // index of the first number in transforms, or none
   matrix: u32, // the same
   dual: u32, // the same
-  rotate: u32, // 1: original basis, 0: rotated
-  errors: u32, // word of the first, or none
   flags: u32, // word of the status word, or none
   rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
   rows_offset: u32, // elements
@@ -2309,14 +2305,13 @@ fn rotate_in_place(
 struct Params {
   items: u32, // workgroups with work to do; those beyond end at once
   zero: u32, // 0: products pass through an exclusive or with it
+  errors: u32, // word of the first, or none
   kv_heads: u32,
   pages: u32, // of the pool, the smaller one of two
   slots: u32, // index of the first in tables
   mean: u32, // index of the first number in transforms, or none
   matrix: u32, // the same
   dual: u32, // the same
-  rotate: u32, // 1: original basis, 0: rotated
-  errors: u32, // word of the first, or none
   flags: u32, // word of the status word, or none
   rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
   rows_offset: u32, // elements
@@ -2821,15 +2816,13 @@ fn encode(
 
 struct Params {
   items: u32, // workgroups with work to do; those beyond end at once
-  zero: u32, // 0: products pass through an exclusive or with it
+  rotate: u32, // 1: original basis, 0: rotated
   kv_heads: u32,
   pages: u32, // of the pool, the smaller one of two
   slots: u32, // index of the first in tables
   mean: u32, // index of the first number in transforms, or none
   matrix: u32, // the same
   dual: u32, // the same
-  rotate: u32, // 1: original basis, 0: rotated
-  errors: u32, // word of the first, or none
   flags: u32, // word of the status word, or none
   rows_dtype: u32, // 0: f32, 1: f16, 2: bf16
   rows_offset: u32, // elements
