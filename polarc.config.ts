@@ -27,23 +27,34 @@ const small = {
   layout: tiles({ tokens: 32 }),
 } as const;
 
+/** On GPUs attention by tensor cores; phi_d96 stays in float32 on all targets. */
+const arithmetic = { cuda: 'half' } as const;
+
 export default defineConfig({
   out: 'generated',
   caches: [
-    defineCache({ name: 'llama_d128', key: llama, value: llama, queryGroup: 4 }),
-    defineCache({ name: 'llama_d128_rows', key: llamaRows, value: llamaRows, queryGroup: 4 }),
+    defineCache({ name: 'llama_d128', key: llama, value: llama, queryGroup: 4, arithmetic }),
+    defineCache({
+      name: 'llama_d128_rows',
+      key: llamaRows,
+      value: llamaRows,
+      queryGroup: 4,
+      arithmetic,
+    }),
     defineCache({ name: 'phi_d96', key: phi, value: phi, queryGroup: 1 }),
     defineCache({
       name: 'gemma_d256',
       key: codec({ ...gemma, polar: polar({ bits: [4, 3, 3, 2, 2, 2, 2, 2] }) }),
       value: codec({ ...gemma, polar: polar({ bits: [4, 2, 2, 2, 2, 2, 2, 2] }) }),
       queryGroup: 2,
+      arithmetic,
     }),
     defineCache({
       name: 'small_d64',
       key: codec({ ...small, polar: polar({ bits: [5, 3, 3, 3, 3, 3] }) }),
       value: codec({ ...small, polar: polar({ bits: [4, 2, 2, 2, 2, 2] }) }),
       queryGroup: 3,
+      arithmetic,
     }),
   ],
 });

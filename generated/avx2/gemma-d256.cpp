@@ -1,5 +1,5 @@
 // polarc · gemma_d256 · kernels · avx2
-// Generated from polarc.config.ts (plan efb60656719595ee)
+// Generated from polarc.config.ts (plan 986971f7742794ff)
 // through templates/avx2/cache.cpp.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -5271,7 +5271,7 @@ const polarc_kernels *gemma_d256_avx2_kernels(void) {
       "avx2",
       "3a57d2da83d8d22245db02949786fb5772f10d443d0eed787c36753c33077fa4",
       "80bd2230e2971580bf61acbd490bfe4f1a7166fea51799cd321797437e136f91",
-      "efb60656719595eedb162c74392a2de02ba4f57f0529f26f6224e18989a57123",
+      "986971f7742794fff08ad3d7afe5dc2ca883ab5708d9be1d94a208d932679418",
       key::head_dim,
       value::head_dim,
       group,

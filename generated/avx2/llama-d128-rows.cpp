@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · kernels · avx2
-// Generated from polarc.config.ts (plan 52cf694fd06bc7c0)
+// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
 // through templates/avx2/cache.cpp.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -2696,7 +2696,7 @@ const polarc_kernels *llama_d128_rows_avx2_kernels(void) {
       "avx2",
       "26e39b81dfe0fc6e4a718f98a78fa4b7bc22d65e7ac5fb419d5fd72079ecc421",
       "26e39b81dfe0fc6e4a718f98a78fa4b7bc22d65e7ac5fb419d5fd72079ecc421",
-      "52cf694fd06bc7c02c7fd1169f5e40d09781f1e2c658d76c36add2032c8ee0d7",
+      "a18a5a6d3d5f6d58e6d6fb54d78991e093ad25416bdaeb798be6ab3d9d984f39",
       key::head_dim,
       value::head_dim,
       group,

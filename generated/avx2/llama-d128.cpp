@@ -1,5 +1,5 @@
 // polarc · llama_d128 · kernels · avx2
-// Generated from polarc.config.ts (plan 1f9fd08206054f2f)
+// Generated from polarc.config.ts (plan af725e9977ac5a83)
 // through templates/avx2/cache.cpp.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -3356,7 +3356,7 @@ const polarc_kernels *llama_d128_avx2_kernels(void) {
       "avx2",
       "e5e5648b7f749c3f8b467a30528a1fa4112da86c17f7d2392ef934157da19891",
       "e5e5648b7f749c3f8b467a30528a1fa4112da86c17f7d2392ef934157da19891",
-      "1f9fd08206054f2fb61dd40f33c70a2b387ce237313277e7dd3b79ee41e714ed",
+      "af725e9977ac5a835c93187b1c1ac5e4c17512181733432dc0ee929c004ec52c",
       key::head_dim,
       value::head_dim,
       group,

@@ -1,5 +1,5 @@
 // polarc · small_d64 · kernels · avx2
-// Generated from polarc.config.ts (plan 15f4c0533746cc3a)
+// Generated from polarc.config.ts (plan 59011a5646394f92)
 // through templates/avx2/cache.cpp.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -5117,7 +5117,7 @@ const polarc_kernels *small_d64_avx2_kernels(void) {
       "avx2",
       "3bfac1a8e518029f261c3ab207985664575303af1e1e5da1e3704506b2b0b67e",
       "2a8b614420df0ce1431283dca453adcb9ad114a8545b402e06e8f8ceb0dfe8ca",
-      "15f4c0533746cc3a0c895edbab91faf05f1cf0ac3d940a32fa1fc0c7aac32aa8",
+      "59011a5646394f92ab0836d49eccc1e64b2c7c9fef0de232fb05ce606eb98dbd",
       key::head_dim,
       value::head_dim,
       group,

@@ -4,4 +4,6 @@ export {
   benchEncode,
   type CountedRow,
   countedOf,
+  type PredictedRow,
+  predictedOf,
 } from './measure.ts';

@@ -1,7 +1,7 @@
 /** Times of kernels, each beside its baseline of the same run. */
 
 import type { KernelCalls, Plan, Role } from '../plan/index.ts';
-import type { BuiltCache, OperationCount, ResidentCall } from '../target/index.ts';
+import type { BuiltCache, OperationCount, Prediction, ResidentCall } from '../target/index.ts';
 import { interleaved, median, timed } from './median.ts';
 import { createEncode, createWorkload } from './workload.ts';
 
@@ -75,6 +75,29 @@ export const countedOf = (target: string, plan: Plan, built: BuiltCache): Counte
     headDim: plan.key.headDim,
     queryGroup: plan.queryGroup,
     ...count,
+  }));
+
+/** What machines that are not at hand would do, of which cache. */
+export interface PredictedRow extends Prediction {
+  readonly target: string;
+  readonly cache: string;
+  readonly layout: string;
+  readonly headDim: number;
+  readonly queryGroup: number;
+}
+
+export const predictedOf = (
+  target: string,
+  plan: Plan,
+  predictions: readonly Prediction[],
+): PredictedRow[] =>
+  predictions.map((prediction) => ({
+    target,
+    cache: plan.name,
+    layout: layoutOf(plan),
+    headDim: plan.key.headDim,
+    queryGroup: plan.queryGroup,
+    ...prediction,
   }));
 
 /** `attend`, in every variant, against `attend_dense`, and that against the memory it reads. */

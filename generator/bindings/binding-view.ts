@@ -12,8 +12,36 @@ export function sharedMatrix(codec: CodecPlan): SharedMatrix {
   return codec.precondition.kind === 'orthogonal' ? 'shared' : 'no';
 }
 
-export function bindingView(plan: Plan): View {
+/** Where the arrays of calls lie: typed arrays, or memory of a device. */
+export type Arrays = 'host' | 'device';
+
+const ARRAYS: Readonly<Record<Arrays, View>> = {
+  host: {
+    rowsDoc:
+      'Rows of numbers: f16 and bf16 as bit patterns in a Uint16Array, with `dtype` saying which.',
+    dtypeDoc: 'Default: `f32` for a Float32Array, `f16` for a Uint16Array.',
+    rows: 'Float32Array | Uint16Array',
+    f32: 'Float32Array',
+    u8: 'Uint8Array',
+    i32: 'Int32Array',
+    u32: 'Uint32Array',
+    i64: 'BigInt64Array',
+  },
+  device: {
+    rowsDoc: 'Rows of numbers in memory of the device; `dtype` says of which type.',
+    dtypeDoc: 'Default: `f32`.',
+    rows: 'DeviceBuffer',
+    f32: 'DeviceFloat32',
+    u8: 'DeviceUint8',
+    i32: 'DeviceInt32',
+    u32: 'DeviceUint32',
+    i64: 'DeviceInt64',
+  },
+};
+
+export function bindingView(plan: Plan, arrays: Arrays = 'host'): View {
   return {
+    arrays: ARRAYS[arrays],
     class: className(plan.name),
     stem: fileStem(plan.name),
     planHash: plan.planHash,

@@ -1,1 +1,1 @@
-export { bindingView, type SharedMatrix, sharedMatrix } from './binding-view.ts';
+export { type Arrays, bindingView, type SharedMatrix, sharedMatrix } from './binding-view.ts';

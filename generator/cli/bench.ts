@@ -8,6 +8,8 @@ import {
   benchEncode,
   type CountedRow,
   countedOf,
+  type PredictedRow,
+  predictedOf,
 } from '../bench/index.ts';
 import { UserError } from '../diagnostics/index.ts';
 import { compare, emitCache, MANIFEST, parseManifest, write } from '../emit/index.ts';
@@ -25,6 +27,7 @@ interface Arguments extends Omit<SpecArguments, 'group'> {
   readonly group?: string;
   readonly threads?: number;
   readonly repeats?: number;
+  readonly predict?: boolean;
   readonly json?: boolean;
 }
 
@@ -60,6 +63,10 @@ export const command: CommandModule<object, Arguments> = {
           describe: 'times of which a median is taken [15]',
           requiresArg: true,
         },
+        predict: {
+          type: 'boolean',
+          describe: 'time nothing: say what machines that are not here would do',
+        },
         json: { type: 'boolean', describe: 'print one JSON object' },
       })
       .options(WITHOUT_GROUP)
@@ -74,6 +81,8 @@ export const command: CommandModule<object, Arguments> = {
     const jobs = await collectJobs(args, all);
     const rows: BenchRow[] = [];
     const counted: CountedRow[] = [];
+    const predicted: PredictedRow[] = [];
+    const notTimed: Record<string, string> = {};
     const bandwidths: Record<string, number> = {};
     const devices: Record<string, string> = {};
     for (const target of targets) {
@@ -82,6 +91,21 @@ export const command: CommandModule<object, Arguments> = {
       if (own.length === 0) {
         const text = `${args.out} has no kernels for ${target.id}`;
         throw new UserError('P210', text, `generate them: --target ${target.id}`);
+      }
+      if (args.predict && target.predict === undefined && ids === undefined) continue;
+      const reason = args.predict ? 'only predicted' : ((await target.standIn?.()) ?? null);
+      if (reason !== null) {
+        notTimed[target.id] = reason;
+        try {
+          const predictions = await predictTarget(target, own);
+          predicted.push(...predictions);
+          if (predictions.length === 0) notTimed[target.id] = `${reason}; nothing is predicted`;
+        } catch (error) {
+          // Of a target that nobody asked for, it is enough to say what is missing.
+          if (ids !== undefined || !(error instanceof UserError)) throw error;
+          notTimed[target.id] = `${reason}; ${error.message}, which predictions need`;
+        }
+        continue;
       }
       await requireReady(target);
       const before = await target.readBandwidth?.(threads);
@@ -98,12 +122,10 @@ export const command: CommandModule<object, Arguments> = {
       node: process.versions.node,
       devices,
       readBytesPerSecond: bandwidths,
+      notTimed,
     };
-    process.stdout.write(
-      args.json
-        ? `${JSON.stringify({ machine, rows, counted })}\n`
-        : asText(machine, rows, counted),
-    );
+    const report = { machine, rows, counted, predicted };
+    process.stdout.write(args.json ? `${JSON.stringify(report)}\n` : asText(report));
   },
 };
 
@@ -120,6 +142,8 @@ interface Job {
   readonly kernels: 'all' | 'encode';
   /** Targets that the folder has kernels of; null where they are emitted for the run. */
   readonly targets: readonly string[] | null;
+  /** What the plan was made of; null where it was read from the folder. */
+  readonly input: CacheInput | null;
 }
 
 async function collectJobs(args: Arguments, all: readonly Target[]): Promise<readonly Job[]> {
@@ -129,29 +153,34 @@ async function collectJobs(args: Arguments, all: readonly Target[]): Promise<rea
     if (Number.isInteger(group) && group >= 1 && group <= 16) return group;
     throw new UserError('P104', `--group ${args.group} is no list of numbers from 1 to 16`);
   });
-  const plansOf = (inputs: readonly CacheInput[]): Plan[] =>
-    normalizeAll(inputs, { targets: all }).map(lower);
+  const jobOf = (input: CacheInput): Job => ({
+    plan: planOf(input, all),
+    folder: null,
+    kernels: 'all',
+    targets: null,
+    input,
+  });
   const described = args.headDim !== undefined || args.bits !== undefined;
-  if (!described && (args.specs ?? []).length === 0) return paperJobs(groups, plansOf);
+  if (!described && (args.specs ?? []).length === 0) return paperJobs(groups, jobOf);
 
   const { group: _list, ...spec } = args;
   const inputs = await readInputs(spec, all);
   return inputs.flatMap((input) =>
     input.specs.flatMap((each) =>
-      groups.flatMap((queryGroup) =>
-        plansOf([
-          { ...each, name: `${each.name}_g${queryGroup}`, queryGroup } as unknown as CacheInput,
-        ]).map((plan): Job => ({ plan, folder: null, kernels: 'all', targets: null })),
-      ),
+      groups.map((queryGroup) => {
+        const name = `${each.name}_g${queryGroup}`;
+        return jobOf({ ...each, name, queryGroup } as unknown as CacheInput);
+      }),
     ),
   );
 }
 
+function planOf(input: CacheInput, targets: readonly Target[]): Plan {
+  return lower(normalizeAll([input], { targets })[0]!);
+}
+
 /** The paper's format at dimension 128, both layouts; encode with a matrix too. */
-function paperJobs(
-  groups: readonly number[],
-  plansOf: (inputs: readonly CacheInput[]) => Plan[],
-): readonly Job[] {
+function paperJobs(groups: readonly number[], jobOf: (input: CacheInput) => Job): readonly Job[] {
   const layouts = [{ kind: 'tiles', tokens: 32 }, { kind: 'rows' }] as const;
   const cache = (
     name: string,
@@ -167,12 +196,7 @@ function paperJobs(
     layouts.map((layout) => cache(`paper_${layout.kind}_g${group}`, group, layout, hadamard)),
   );
   const matrix = cache('paper_matrix', 1, layouts[1], { kind: 'matrix' });
-  return [
-    ...plansOf(timed).map((plan): Job => ({ plan, folder: null, kernels: 'all', targets: null })),
-    ...plansOf([matrix]).map(
-      (plan): Job => ({ plan, folder: null, kernels: 'encode', targets: null }),
-    ),
-  ];
+  return [...timed.map(jobOf), { ...jobOf(matrix), kernels: 'encode' }];
 }
 
 function folderJobs(out: string): readonly Job[] {
@@ -190,7 +214,51 @@ function folderJobs(out: string): readonly Job[] {
     folder,
     kernels: 'all',
     targets: files.flatMap(({ target }) => target ?? []),
+    input: null,
   }));
+}
+
+/** With every arithmetic of the target, where the cache does not name one. */
+async function predictTarget(target: Target, jobs: readonly Job[]): Promise<PredictedRow[]> {
+  if (target.predict === undefined) {
+    throw new UserError('P210', `nothing is predicted for ${target.id}`, 'leave --predict out');
+  }
+  const rows: PredictedRow[] = [];
+  for (const { plan, folder, kernels, input } of jobs) {
+    if (kernels !== 'all' || target.unsupported(plan).length > 0) continue;
+    const plans =
+      input === null || plan.arithmetic[target.id] !== undefined
+        ? [plan]
+        : target.arithmetics.map(({ id }) =>
+            planOf({ ...input, arithmetic: { [target.id]: id } } as CacheInput, [target]),
+          );
+    for (const each of plans) {
+      await inFolder(target, each, folder, async (place) => {
+        const predictions = await target.predict!({ folder: place, plan: each });
+        rows.push(...predictedOf(target.id, each, predictions));
+      });
+    }
+  }
+  return rows;
+}
+
+/** The given folder, or one with the cache's files for as long as `use` takes. */
+async function inFolder(
+  target: Target,
+  plan: Plan,
+  folder: string | null,
+  use: (folder: string) => Promise<void>,
+): Promise<void> {
+  if (folder !== null) return use(folder);
+  const temporary = mkdtempSync(join(tmpdir(), 'polarc-bench-'));
+  try {
+    const source = { name: 'bench', command: 'bench' };
+    const cache = emitCache(plan, [target], source);
+    write(compare(temporary, [cache], { sources: [source.name], targets: null }));
+    await use(temporary);
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
 }
 
 async function requireReady(target: Target): Promise<void> {
@@ -229,30 +297,17 @@ async function benchTarget(
   let bandwidth = before ?? null;
   for (const { plan, folder, kernels } of jobs) {
     if (target.unsupported(plan).length > 0) continue;
-    const temporary = folder === null ? mkdtempSync(join(tmpdir(), 'polarc-bench-')) : null;
-    try {
-      if (temporary !== null) {
-        const source = { name: 'bench', command: 'bench' };
-        const cache = emitCache(plan, [target], source);
-        write(compare(temporary, [cache], { sources: [source.name], targets: null }));
-      }
-      const built = await target.build({ folder: (folder ?? temporary)!, plan, threads });
+    await inFolder(target, plan, folder, async (place) => {
+      const built = await target.build({ folder: place, plan, threads });
       try {
-        const context = {
-          target: target.id,
-          plan,
-          built,
-          threads,
-          bandwidth,
-          repeats,
-        };
+        const context = { target: target.id, plan, built, threads, bandwidth, repeats };
         device = built.device;
         if (kernels === 'all') counted.push(...countedOf(target.id, plan, built));
         if (kernels === 'all') rows.push(...(await benchAttention(context, tokens)));
       } finally {
         built.close();
       }
-      const single = await target.build({ folder: (folder ?? temporary)!, plan, threads: 1 });
+      const single = await target.build({ folder: place, plan, threads: 1 });
       try {
         for (const role of ['key', 'value'] as const) {
           // The query group does not reach encode, nor does the role: one row a format.
@@ -263,9 +318,7 @@ async function benchTarget(
       } finally {
         single.close();
       }
-    } finally {
-      if (temporary !== null) rmSync(temporary, { recursive: true, force: true });
-    }
+    });
   }
   // Memory was perhaps busy the first time: the better of two is nearer to what it can do.
   const after = await target.readBandwidth?.(threads);
@@ -292,19 +345,27 @@ interface Machine {
   readonly cores: number;
   readonly devices: Readonly<Record<string, string>>;
   readonly readBytesPerSecond: Readonly<Record<string, number>>;
+  /** Why kernels of a target were not timed. */
+  readonly notTimed: Readonly<Record<string, string>>;
 }
 
-function asText(
-  machine: Machine,
-  rows: readonly BenchRow[],
-  counted: readonly CountedRow[],
-): string {
+interface Report {
+  readonly machine: Machine;
+  readonly rows: readonly BenchRow[];
+  readonly counted: readonly CountedRow[];
+  readonly predicted: readonly PredictedRow[];
+}
+
+function asText({ machine, rows, counted, predicted }: Report): string {
   const lines = [`${machine.cpu}, ${machine.cores} cores`];
   for (const [target, device] of Object.entries(machine.devices)) {
     lines.push(`${target}: ${device}`);
   }
   for (const [target, rate] of Object.entries(machine.readBytesPerSecond)) {
     lines.push(`${target}: memory is read at ${(rate / 1e9).toFixed(1)} GB/s`);
+  }
+  for (const [target, reason] of Object.entries(machine.notTimed)) {
+    lines.push(`${target}: not timed, ${reason}`);
   }
   const attention = rows.filter((row) => !row.kernel.startsWith('encode'));
   if (attention.length > 0) {
@@ -319,6 +380,11 @@ function asText(
   if (counted.length > 0) {
     lines.push('', 'Counted in the emitted code, a coordinate, all query heads of a group:');
     lines.push(...countedTable(counted));
+  }
+  if (predicted.length > 0) {
+    lines.push('', 'Predicted from machine code, loops over tokens:');
+    lines.push(...predictedTable(predicted), ...PREDICTED_LEGEND);
+    lines.push(...new Set(predicted.flatMap(({ notes }) => notes.map((note) => `  ${note}`))));
   }
   return `${lines.join('\n')}\n`;
 }
@@ -338,6 +404,44 @@ function countedTable(rows: readonly CountedRow[]): string[] {
     ]),
   ]);
 }
+
+/** Cycles stand where a unit has any, the binding one's in brackets. */
+function predictedTable(rows: readonly PredictedRow[]): string[] {
+  const units = [...new Set(rows.flatMap(({ cycles }) => Object.keys(cycles)))];
+  return align([
+    [
+      ...['kernel', 'layout', 'd', 'group', 'for', 'registers', 'shared', 'warps', 'spills'],
+      ...['instructions', ...units, 'share of memory speed (headroom)'],
+    ],
+    ...rows.map((row) => [
+      row.kernel,
+      row.layout,
+      String(row.headDim),
+      String(row.queryGroup),
+      row.architecture,
+      String(row.registers),
+      `${(row.sharedBytes / 1024).toFixed(1)} KiB`,
+      String(row.warps),
+      String(row.spills),
+      row.instructions.toFixed(2),
+      ...units.map((unit) => {
+        const cycles = (row.cycles[unit] ?? 0).toFixed(1);
+        return row.bound === unit ? `[${cycles}]` : cycles;
+      }),
+      row.machines
+        .map(({ name, headroom }) => {
+          const share = (100 * Math.min(1, headroom)).toFixed(0);
+          return `${name} ${share} % (${headroom.toFixed(2)})`;
+        })
+        .join(', '),
+    ]),
+  ]);
+}
+
+const PREDICTED_LEGEND = [
+  '  instructions: of a lane, for a coordinate; then cycles of each unit while every lane decodes 16',
+  '  coordinates, the binding one in brackets; headroom: time of memory over time of that unit',
+];
 
 function attentionTable(rows: readonly BenchRow[]): string[] {
   const cells = [

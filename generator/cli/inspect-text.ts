@@ -1,4 +1,5 @@
 import { type CodecPlan, type LevelPlan, type Plan, ROLES } from '../plan/index.ts';
+import type { Choice } from '../target/index.ts';
 import { type BitField, bitFields } from './bit-fields.ts';
 
 const WORD = 32;
@@ -15,6 +16,27 @@ export function inspectText(plan: Plan): string {
     ? [codecText('keys and values', key)]
     : ROLES.map((role) => codecText(`${role}s`, plan[role]));
   return `${[head.join('\n'), ...codecs].join('\n\n')}\n`;
+}
+
+/** What targets decided: for each a sentence and a table. */
+export function choicesText(byTarget: Readonly<Record<string, readonly Choice[]>>): string {
+  return Object.entries(byTarget)
+    .flatMap(([id, choices]) => choices.map((choice) => `\n${choiceText(id, choice)}`))
+    .join('');
+}
+
+function choiceText(id: string, { what, rows, note }: Choice): string {
+  const lines = [`${id}: ${what}`];
+  const columns = Object.keys(rows[0] ?? {});
+  if (columns.length > 0) {
+    const cells = [columns, ...rows.map((row) => columns.map((column) => row[column] ?? ''))];
+    const widths = columns.map((_, i) => Math.max(...cells.map((row) => row[i]!.length)));
+    for (const row of cells) {
+      lines.push(`  ${row.map((cell, i) => cell.padEnd(widths[i]!)).join('  ')}`.trimEnd());
+    }
+  }
+  if (note !== undefined) lines.push(`  ${note}`);
+  return `${lines.join('\n')}\n`;
 }
 
 /** Figures of a codec as `inspect --json` prints them; errors are relative squared errors. */

@@ -5,8 +5,9 @@ import { UserError } from '../diagnostics/index.ts';
 import type { Source } from '../emit/index.ts';
 import { type Plan, parsePlan, planJson } from '../plan/index.ts';
 import type { Spec } from '../spec/index.ts';
+import type { Choice, Target } from '../target/index.ts';
 import { allTargets, loadTargets, targetIds } from './catalog.ts';
-import { inspectFigures, inspectText } from './inspect-text.ts';
+import { choicesText, inspectFigures, inspectText } from './inspect-text.ts';
 import { readInputs, SPEC_OPTIONS, type SpecArguments } from './spec-options.ts';
 
 const STAGES = ['spec', 'plan', 'view', 'text'] as const;
@@ -40,7 +41,7 @@ export const command: CommandModule<object, Arguments> = {
         },
         target: {
           type: 'string',
-          describe: 'targets of --stage view and text [all]',
+          describe: 'targets whose choices are shown, or of --stage view and text [all]',
           requiresArg: true,
         },
         svg: {
@@ -63,6 +64,7 @@ export const command: CommandModule<object, Arguments> = {
       const { inspectSvg } = await import('./inspect-svg.ts');
       writeSvg(args.svg, inspectSvg(subjects.map(({ plan }) => plan)));
     }
+    const targets = await loadTargets(targetIds(args.target));
     if (args.json === true) {
       const caches = subjects.map(({ plan }) => ({
         name: plan.name,
@@ -72,14 +74,28 @@ export const command: CommandModule<object, Arguments> = {
         dense: plan.dense,
         key: inspectFigures(plan.key),
         value: inspectFigures(plan.value),
+        choices: choicesOf(plan, targets),
       }));
       process.stdout.write(`${JSON.stringify({ caches })}\n`);
     } else {
-      process.stdout.write(subjects.map(({ plan }) => inspectText(plan)).join('\n'));
+      process.stdout.write(
+        subjects
+          .map(({ plan }) => `${inspectText(plan)}${choicesText(choicesOf(plan, targets))}`)
+          .join('\n'),
+      );
       if (args.svg !== undefined) process.stdout.write(`\n${args.svg} drawn\n`);
     }
   },
 };
+
+/** What each target decides by the plan, those that decide something. */
+function choicesOf(
+  plan: Plan,
+  targets: readonly Target[],
+): Readonly<Record<string, readonly Choice[]>> {
+  const made = targets.map((target) => [target.id, target.choices?.(plan) ?? []] as const);
+  return Object.fromEntries(made.filter(([, choices]) => choices.length > 0));
+}
 
 /** A cache to look at; one that was read from a plan has no spec. */
 interface Subject {

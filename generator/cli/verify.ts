@@ -34,7 +34,7 @@ import {
 import { planFile } from '../naming/index.ts';
 import { lower, type Plan, parsePlan } from '../plan/index.ts';
 import { normalizeAll } from '../spec/index.ts';
-import type { BuiltCache, KernelCalls, Target } from '../target/index.ts';
+import type { Arithmetic, BuiltCache, KernelCalls, Target } from '../target/index.ts';
 import { allTargets, targetIds } from './catalog.ts';
 import { readInputs, SPEC_OPTIONS, type SpecArguments } from './spec-options.ts';
 
@@ -218,7 +218,7 @@ async function collectJobs(
   }
   if (args.random !== undefined) {
     const count = wholeNumber('--random', args.random);
-    const specs = randomSpecs({ count, seed });
+    const specs = randomSpecs({ count, seed, arithmetics: drawnArithmetics(targets) });
     progress.line(coverageText(specs, seed));
     const wanted = specs.filter(({ name }) => args.only === undefined || args.only === name);
     const plans = normalizeAll(wanted, { targets: all }).map(lower);
@@ -247,6 +247,15 @@ async function collectJobs(
     );
   }
   return chosen;
+}
+
+/** Of targets with several arithmetics those that every device of theirs has. */
+function drawnArithmetics(targets: readonly Target[]): Record<string, readonly string[]> {
+  const named = targets.map(({ id, arithmetics }): [string, string[]] => [
+    id,
+    arithmetics.filter(({ needs }) => needs === undefined).map((arithmetic) => arithmetic.id),
+  ]);
+  return Object.fromEntries(named.filter(([, names]) => names.length > 1));
 }
 
 function emittedJob(plan: Plan, targets: readonly Target[], source: Source, folder: string): Job {
@@ -343,12 +352,15 @@ interface Events {
   done(target: string, reports: readonly CaseReport[]): void;
 }
 
+/** What the arithmetic of a cache's kernels keeps to. */
+type Accuracy = Required<Pick<Arithmetic, 'bound' | 'logitError'>>;
+
 /** A cache built for a target, or what there is to report in its place. */
 type Opened =
   | { readonly reports: readonly CaseReport[] }
   | {
       readonly target: Target;
-      readonly bound: number;
+      readonly accuracy: Accuracy;
       readonly built: BuiltCache;
       readonly threaded: BuiltCache;
     };
@@ -377,14 +389,14 @@ async function runJob(
           ? []
           : [{ target: other.target.id, calls: other.built.calls }],
       );
-      const { built, threaded, bound, target } = each;
+      const { built, threaded, accuracy, target } = each;
       const { calls, variants } = built;
       const cases = [
-        ...casesOf(job, args, seed, bound, built.certify, {
+        ...casesOf(job, args, seed, accuracy, built.certify, {
           threaded: threaded.calls,
           ...(target.flushToZero && { flushToZero: await target.flushToZero() }),
         }),
-        ...crossCases(job.plan, writers, { seed, bound }),
+        ...crossCases(job.plan, writers, { seed, ...accuracy }),
       ];
       const reports = await runCases({
         plan: job.plan,
@@ -409,14 +421,22 @@ function casesOf(
   job: Job,
   args: Arguments,
   seed: number,
-  bound: number,
+  accuracy: Accuracy,
   certify = false,
   options: { threaded?: KernelCalls; flushToZero?: (on: boolean) => void } = {},
 ): ConformanceCase[] {
   const { plan, golden } = job;
   return [
-    ...(golden === null ? [] : goldenCases(plan, golden.bytes, golden.where, { bound, certify })),
-    ...conformanceCases(plan, { seed, bound, certify, quick: args.quick === true, ...options }),
+    ...(golden === null
+      ? []
+      : goldenCases(plan, golden.bytes, golden.where, { ...accuracy, certify })),
+    ...conformanceCases(plan, {
+      seed,
+      ...accuracy,
+      certify,
+      quick: args.quick === true,
+      ...options,
+    }),
   ];
 }
 
@@ -430,8 +450,10 @@ async function openTarget(
 ): Promise<Opened> {
   const { plan, folder } = job;
   const arithmetic = plan.arithmetic[target.id] ?? 'float';
-  const bound = target.arithmetics.find(({ id }) => id === arithmetic)?.bound ?? 0;
-  const cases = (): ConformanceCase[] => casesOf(job, args, seed, bound);
+  const { bound = 0, logitError = 0 } =
+    target.arithmetics.find(({ id }) => id === arithmetic) ?? {};
+  const accuracy = { bound, logitError };
+  const cases = (): ConformanceCase[] => casesOf(job, args, seed, accuracy);
   const [missing] = target.unsupported(plan);
   if (missing !== undefined) {
     const listed = target.capabilities.find(({ name }) => name === missing.capability);
@@ -455,7 +477,7 @@ async function openTarget(
     built = await load(1);
     const threaded = await load(THREADS);
     events.loaded(target.id, built, arithmetic, bound);
-    return { target, bound, built, threaded };
+    return { target, accuracy, built, threaded };
   } catch (error) {
     built?.close();
     const of = { id: 'build', kernel: 'build', cache: plan.name, target: target.id };

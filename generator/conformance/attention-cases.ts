@@ -167,7 +167,7 @@ const sameArray = (a: ArrayBufferView, b: ArrayBufferView): boolean =>
   ) === 0;
 
 const attendCase = (context: CaseContext, options: AttendCase): ConformanceCase => {
-  const { plan, bound } = context;
+  const { plan, bound, logitError } = context;
   const id = `attend: ${options.title}`;
   return {
     id,
@@ -208,7 +208,7 @@ const attendCase = (context: CaseContext, options: AttendCase): ConformanceCase 
       if (!options.withoutLse) {
         judge.lse('lse', lse, expected.lse, (at, want) => {
           const kvHead = Math.floor((at % qHeads) / plan.queryGroup);
-          return lseTolerance(bound, expected.maxLogit[kvHead]!, want);
+          return lseTolerance(bound, expected.maxLogit[kvHead]!, want, logitError);
         });
       }
       judge.words('flags', flags, Uint32Array.of(expected.flags));

@@ -18,6 +18,8 @@ export interface CaseContext {
   readonly plan: Plan;
   /** B of the kernels' arithmetic. */
   readonly bound: number;
+  /** `Arithmetic.logitError`. */
+  readonly logitError: number;
   /** A generator of the case's own. */
   random(id: string): Random;
   /** A packed cache; cases that ask for the same one share it, as kernels only read it. */

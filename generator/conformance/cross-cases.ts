@@ -26,7 +26,11 @@ const KV_HEADS = 2;
 export const crossCases = (
   plan: Plan,
   writers: readonly Writer[],
-  { seed, bound }: { readonly seed: number; readonly bound: number },
+  {
+    seed,
+    bound,
+    logitError,
+  }: { readonly seed: number; readonly bound: number; readonly logitError?: number },
 ): ConformanceCase[] =>
   writers.map((writer) => ({
     id: `attend, decode: a cache that ${writer.target} wrote`,
@@ -66,7 +70,7 @@ export const crossCases = (
       const bounds = Array.from(expected.maxLogit, (a) => attentionBound(bound, a));
       judge.rows('out', out, expected.out, plan.queryGroup, bounds);
       judge.lse('lse', lse, expected.lse, (at, want) =>
-        lseTolerance(bound, expected.maxLogit[Math.floor(at / plan.queryGroup)]!, want),
+        lseTolerance(bound, expected.maxLogit[Math.floor(at / plan.queryGroup)]!, want, logitError),
       );
 
       for (const role of ROLES) {

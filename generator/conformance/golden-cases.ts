@@ -22,6 +22,8 @@ const NORMAL_ROWS = 16;
 export interface GoldenOptions {
   /** B of the kernels' arithmetic. */
   readonly bound: number;
+  /** `Arithmetic.logitError`. */
+  readonly logitError?: number;
   /** `SuiteOptions.certify`. */
   readonly certify?: boolean;
 }
@@ -34,7 +36,7 @@ export const goldenCases = (
   plan: Plan,
   bytes: Uint8Array,
   where: string,
-  { bound, certify = false }: GoldenOptions,
+  { bound, logitError = 0, certify = false }: GoldenOptions,
 ): ConformanceCase[] => {
   const file = readSafetensors(bytes, where);
   for (const role of ROLES) {
@@ -51,7 +53,7 @@ export const goldenCases = (
       encodeGolden(plan, role, file, certify),
       decodeGolden(plan, role, file, bound),
     ]),
-    attendGolden(plan, file, bound),
+    attendGolden(plan, file, bound, logitError),
   ];
 };
 
@@ -149,7 +151,12 @@ const decodeGolden = (
   },
 });
 
-const attendGolden = (plan: Plan, file: Safetensors, bound: number): ConformanceCase => ({
+const attendGolden = (
+  plan: Plan,
+  file: Safetensors,
+  bound: number,
+  logitError: number,
+): ConformanceCase => ({
   id: 'attend: golden vectors',
   kernel: 'attend',
   run: async (calls, reference) => {
@@ -180,7 +187,7 @@ const attendGolden = (plan: Plan, file: Safetensors, bound: number): Conformance
       attentionBound(bound, magnitude),
     );
     judge.lse('lse', lse, floatsOf(tensorOf(file, 'attend.lse')), (_at, want) =>
-      lseTolerance(bound, magnitude, want),
+      lseTolerance(bound, magnitude, want, logitError),
     );
     return judge.result();
   },

@@ -227,6 +227,8 @@ const sameDimension = (corner: CodecCorner, headDim: number): CodecCorner =>
 export interface RandomSpecsOptions {
   readonly count: number;
   readonly seed: number;
+  /** Arithmetics to draw from, by target. Default: none is named. */
+  readonly arithmetics?: Readonly<Record<string, readonly string[]>>;
 }
 
 /** `count` cache descriptions, named `random_SEED_I`; any 50 of one seed cover `COVERAGE`. */
@@ -237,7 +239,13 @@ export const randomSpecs = (options: RandomSpecsOptions): CacheInput[] => {
     for (const corner of random.shuffle(CORNERS)) {
       if (specs.length === options.count) break;
       const name = `random_${options.seed}_${specs.length}`;
-      specs.push(drawCache(random.fork(name), corner, name));
+      const spec = drawCache(random.fork(name), corner, name);
+      // Drawn apart, so that the rest of a spec does not depend on the targets at hand.
+      const drawn = random.fork(`${name} arithmetic`);
+      const arithmetic = Object.fromEntries(
+        Object.entries(options.arithmetics ?? {}).map(([id, names]) => [id, drawn.pick(names)]),
+      );
+      specs.push(Object.keys(arithmetic).length === 0 ? spec : { ...spec, arithmetic });
     }
   }
   return specs;

@@ -13,6 +13,8 @@ export interface SuiteOptions {
   readonly seed: number;
   /** B of the kernels' arithmetic. */
   readonly bound: number;
+  /** `Arithmetic.logitError`, default 0. */
+  readonly logitError?: number;
   /** Leave out what repeats a case with other numbers. */
   readonly quick?: boolean;
   /** Encoded bytes that differ may be certified (docs/exactness.md). Default: they must be equal. */
@@ -33,6 +35,7 @@ export const conformanceCases = (plan: Plan, options: SuiteOptions): Conformance
   const context: CaseContext = {
     plan,
     bound: options.bound,
+    logitError: options.logitError ?? 0,
     random: (id) => random.fork(id),
     scene: (reference, wanted) => {
       const id = JSON.stringify(wanted);

@@ -10,7 +10,8 @@
  *
  * where B belongs to the kernel's arithmetic (`Target.arithmetics`). Outputs that are stored as f16 or bf16 may differ by
  * that rounding besides: (√bound + u)², u the unit roundoff, and by half the least f16 denormal an element. The
- * log-sum-exp moves as the logits do: |Δ| ≤ √B·max(1, A/32) plus its own rounding to float32.
+ * log-sum-exp moves as the logits do: |Δ| ≤ √B·max(1, A/32) plus its own rounding to float32, or E·A where keys are
+ * multiplied in a type whose roundings E exceed that.
  *
  * NaN and infinities must stand exactly where the reference has them.
  */
@@ -46,6 +47,19 @@ export const storedBound = (bound: number, dtype: Dtype, energy: number, count: 
   return (Math.sqrt(bound) + UNIT_ROUNDOFF[dtype] + Math.sqrt(floor)) ** 2;
 };
 
-/** Largest |lse − lse_ref|. */
-export const lseTolerance = (bound: number, logitMagnitude: number, lse: number): number =>
-  Math.sqrt(bound) * Math.max(1, logitMagnitude / LOGIT_MAGNITUDE) + Math.abs(lse) * LSE_ROUNDOFF;
+/**
+ * Largest |lse − lse_ref|.
+ *
+ * @param logitError what a logit may be off by, relative to A, where that is more (`Arithmetic.logitError`)
+ */
+export const lseTolerance = (
+  bound: number,
+  logitMagnitude: number,
+  lse: number,
+  logitError = 0,
+): number =>
+  Math.max(
+    Math.sqrt(bound) * Math.max(1, logitMagnitude / LOGIT_MAGNITUDE),
+    logitError * logitMagnitude,
+  ) +
+  Math.abs(lse) * LSE_ROUNDOFF;

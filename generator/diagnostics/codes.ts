@@ -52,6 +52,7 @@ export const CODES = {
   P303: 'a compiler or linker refused emitted files',
   P304: 'an emitted file is missing',
   P305: 'a build with sanitizers needs libraries that are not there',
+  P306: 'the machine code of a kernel cannot be counted',
 } as const satisfies Record<string, string>;
 
 export type Code = keyof typeof CODES;

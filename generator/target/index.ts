@@ -1,4 +1,16 @@
+export { type CellShape, canJoin, cellShape, cellView } from './cells.ts';
 export { bitMap, summary } from './contract.ts';
-export { floatList, floatLiteral, hexLiteral, intList, intLiteral, wrapList } from './literals.ts';
+export { directions } from './directions.ts';
+export {
+  floatList,
+  floatLiteral,
+  hexLiteral,
+  intList,
+  intLiteral,
+  u32,
+  wordEntries,
+  wrapList,
+} from './literals.ts';
+export { positionFunction } from './positions.ts';
 export type * from './types.ts';
 export { unsupportedArithmetic, wholeDsl } from './whole-dsl.ts';

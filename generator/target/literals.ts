@@ -82,3 +82,9 @@ export function floatList(values: readonly number[], indent = '  ', width = 100)
 export function intList(values: readonly number[], indent = '  ', width = 100): string {
   return wrapList(values.map(intLiteral), indent, width);
 }
+
+/** `12u`: an unsigned whole number. */
+export const u32 = (value: number): string => `${value}u`;
+
+/** `wrapList` over unsigned whole numbers. */
+export const wordEntries = (values: readonly number[]): string => wrapList(values.map(u32));

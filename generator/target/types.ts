@@ -85,6 +85,37 @@ export interface OperationCount {
   readonly float: number;
 }
 
+/**
+ * What machines that are not at hand would make of a kernel's loop over tokens, counted in code compiled for them, with
+ * assumed rates.
+ */
+export interface Prediction {
+  readonly kernel: string;
+  /** What it was compiled for. */
+  readonly architecture: string;
+  /** Of a thread. */
+  readonly registers: number;
+  /** Bytes of memory that a group of threads shares. */
+  readonly sharedBytes: number;
+  /** Groups of lanes in lockstep that one multiprocessor holds at once. */
+  readonly warps: number;
+  /** Instructions that read or write memory of a thread's own: none, unless registers do not suffice. */
+  readonly spills: number;
+  /** Instructions of a lane for each coordinate. */
+  readonly instructions: number;
+  /** Cycles that each kind of unit is busy while every lane of a warp decodes 16 coordinates. */
+  readonly cycles: Readonly<Record<string, number>>;
+  /** The unit that is busy longest. */
+  readonly bound: string;
+  readonly machines: readonly {
+    readonly name: string;
+    /** Time that memory needs for what the loop reads over time that the busiest unit needs; memory binds from 1 on. */
+    readonly headroom: number;
+  }[];
+  /** What the count leaves out or guesses. */
+  readonly notes: readonly string[];
+}
+
 /** An emitted cache, built and loaded. */
 export interface BuiltCache {
   readonly calls: KernelCalls;
@@ -109,6 +140,20 @@ export interface BuiltCache {
 export interface Arithmetic {
   readonly id: string;
   readonly bound: number;
+  /**
+   * What a logit may be off by, relative to A = ‖q‖·‖k̂‖·scale, where keys are multiplied in a type whose roundings
+   * exceed √bound / 32; the log-sum-exp moves as much. Default 0.
+   */
+  readonly logitError?: number;
+  /** What some devices lack for it. Left out: every device of the target has it. */
+  readonly needs?: string;
+}
+
+/** Something that a target decides by the plan: rows of a table, their cells by column. */
+export interface Choice {
+  readonly what: string;
+  readonly rows: readonly Readonly<Record<string, string>>[];
+  readonly note?: string;
 }
 
 export interface Target {
@@ -122,6 +167,8 @@ export interface Target {
   unsupported(plan: Plan): readonly Unsupported[];
   /** The files of a cache, paths beginning with the target's id. */
   files(plan: Plan): readonly FileView[];
+  /** What it decides by the plan beside that, for `inspect`. Left out: nothing. */
+  choices?(plan: Plan): readonly Choice[];
   /** What this machine can build and run. */
   check(): Promise<readonly Check[]>;
   /**
@@ -139,6 +186,16 @@ export interface Target {
    * bytes with either. Left out: the target has no such switch.
    */
   flushToZero?(): Promise<(on: boolean) => void>;
+  /**
+   * Why nothing that runs here is worth timing: kernels run on something that stands in for their machine. Null: they do
+   * not. Left out: they never do.
+   */
+  standIn?(): Promise<string | null>;
+  /**
+   * What an emitted folder would do on machines that are not at hand; throws a `UserError` that names what is missing to
+   * compile and count. Left out: the target's kernels are timed where they run.
+   */
+  predict?(options: BuildOptions): Promise<readonly Prediction[]>;
   /** Build and load an emitted folder; throws a `UserError` that names what is missing. */
   build(options: BuildOptions): Promise<BuiltCache>;
 }

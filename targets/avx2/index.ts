@@ -1,12 +1,12 @@
 /** C++17 kernels for x86-64 with AVX2, FMA and F16C, and a Node addon around them. */
 
 import type { Target } from '../../generator/target/index.ts';
+import { flushToZero, sanitizerEnvironment } from '../../generator/target/native/index.ts';
 import { ARITHMETICS, CAPABILITIES, unsupported } from './capabilities.ts';
-import { flushToZero } from './flush-to-zero.ts';
 import { nodeFiles } from './node-view.ts';
 import { readBandwidth } from './read-bandwidth.ts';
 import { RESERVED_WORDS } from './reserved-words.ts';
-import { build, check, sanitizerEnvironment } from './toolchain.ts';
+import { build, check } from './toolchain.ts';
 import { kernelFiles } from './view.ts';
 
 export const target: Target = {

@@ -28,15 +28,15 @@ export function nodeFiles(plan: Plan): readonly FileView[] {
       view: bindingView(plan),
       part: 'TypeScript class',
     },
-    file(`${stem}_node.cc`, 'cache_node.cc', view, 'Node addon'),
-    file('polarc_node.cc', 'polarc_node.cc', {}, 'Node addon'),
+    file(`${stem}_node.cc`, 'avx2/node/cache_node.cc', view, 'Node addon'),
+    file('polarc_node.cc', 'shared/node/polarc_node.cc', {}, 'Node addon'),
     { path: `${folder}/polarc_abi.h`, template: 'shared/abi.h.hbs', view: {}, part: 'ABI' },
-    file('binding.gyp', 'binding.gyp', view, 'build of the Node addon'),
-    file('package.json', 'package.json', view, 'package of the Node addon'),
+    file('binding.gyp', 'avx2/node/binding.gyp', view, 'build of the Node addon'),
+    file('package.json', 'avx2/node/package.json', view, 'package of the Node addon'),
   ];
 
   function file(name: string, template: string, fields: View, part: string): FileView {
-    return { path: `${folder}/${name}`, template: `avx2/node/${template}.hbs`, view: fields, part };
+    return { path: `${folder}/${name}`, template: `${template}.hbs`, view: fields, part };
   }
 }
 

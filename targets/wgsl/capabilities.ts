@@ -10,7 +10,7 @@ import {
 
 export const ARITHMETICS: readonly Arithmetic[] = [
   { id: 'float', bound: 1e-10 },
-  { id: 'half', bound: 1e-5 },
+  { id: 'half', bound: 1e-5, needs: 'shader-f16' },
 ];
 
 export const CAPABILITIES = wholeDsl(

@@ -1,12 +1,20 @@
 /** One codec of a plan as the text that its constants and functions are printed from. */
 
 import type { CodecPlan, LevelPlan } from '../../generator/plan/index.ts';
-import { bitMap, floatLiteral, type View } from '../../generator/target/index.ts';
-import { canJoin, cellShape, cellView } from './cells.ts';
-import { directions } from './directions.ts';
+import {
+  bitMap,
+  canJoin,
+  cellShape,
+  cellView,
+  directions,
+  floatLiteral,
+  positionFunction,
+  u32,
+  type View,
+  wordEntries,
+} from '../../generator/target/index.ts';
 import { type HalfTables, halfTables } from './half.ts';
-import { floatEntries, u32, vectorEntries, wordEntries } from './literals.ts';
-import { positionFunction } from './positions.ts';
+import { floatEntries, vectorEntries } from './literals.ts';
 
 /** Joint tables of two level-1 codes have at most this many bits. */
 const PAIR_BITS = 8;

@@ -5,8 +5,7 @@
  */
 
 import type { CodecPlan } from '../../generator/plan/index.ts';
-import { canJoin, cellShape } from './cells.ts';
-import { directions } from './directions.ts';
+import { canJoin, cellShape, directions } from '../../generator/target/index.ts';
 
 export interface HalfTable {
   /** Every number an f16. */

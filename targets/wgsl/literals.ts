@@ -2,8 +2,6 @@
 
 import { floatLiteral, wrapList } from '../../generator/target/index.ts';
 
-export const u32 = (value: number): string => `${value}u`;
-
 /** The entries of an array, broken into lines, each behind two spaces. */
 export const floatEntries = (values: readonly number[]): string =>
   wrapList(values.map((value) => floatLiteral(value)));
@@ -15,5 +13,3 @@ export const vectorEntries = (vectors: readonly (readonly number[])[]): string =
       return `vec${vector.length}f(${numbers.join(', ')})`;
     }),
   );
-
-export const wordEntries = (values: readonly number[]): string => wrapList(values.map(u32));

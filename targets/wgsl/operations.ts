@@ -5,7 +5,7 @@
 
 import type { Plan } from '../../generator/plan/index.ts';
 import type { OperationCount } from '../../generator/target/index.ts';
-import { cellShape } from './cells.ts';
+import { cellShape } from '../../generator/target/index.ts';
 
 interface Tally {
   lookups: number;

@@ -3,11 +3,9 @@
 import { bindingView } from '../../generator/bindings/index.ts';
 import { fileStem } from '../../generator/naming/index.ts';
 import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/plan/index.ts';
-import type { FileView, View } from '../../generator/target/index.ts';
-import { cellShape } from './cells.ts';
+import { cellShape, type FileView, u32, type View } from '../../generator/target/index.ts';
 import { canPair, codecView, tableBytes } from './codec-view.ts';
 import { ATTENTION, CODERS, type Kernel } from './kernels.ts';
-import { u32 } from './literals.ts';
 
 const ID = 'wgsl';
 const LANES = 64;

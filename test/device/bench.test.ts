@@ -50,11 +50,44 @@ describe('bench and verify of a folder', () => {
 });
 
 for (const entry of TARGETS) {
-  const missing = (await (await entry.load()).check()).filter((each) => each.required && !each.ok);
+  const target = await entry.load();
+  const checks = await target.check();
+  const missing = checks.filter((each) => each.required && !each.ok);
   const reason = missing.map(({ what, detail }) => `${what}: ${detail}`).join('; ');
   if (missing.length > 0) console.warn(`bench of ${entry.id} is skipped: ${reason}`);
+  const standIn = (await target.standIn?.()) ?? null;
 
-  describe.skipIf(missing.length > 0)(`bench of ${entry.id}`, () => {
+  describe.skipIf(missing.length > 0 || standIn === null)(`bench of ${entry.id}`, () => {
+    test('predicts where nothing that runs here is worth timing, or says what is missing', () => {
+      const { stdout, stderr, status } = spawnSync(
+        process.execPath,
+        [
+          ...[BIN, 'bench', '--target', entry.id, '--head-dim', '64', '--bits', '4,2,2,2'],
+          ...['--group', '4', '--json'],
+        ],
+        { encoding: 'utf8' },
+      );
+      if (checks.some(({ ok, detail }) => !ok && detail.includes('install'))) {
+        expect([status, stderr]).toEqual([2, expect.stringContaining('error[P301] there is no ')]);
+        return;
+      }
+      expect(status, stderr).toBe(0);
+      const { rows, predicted, machine } = JSON.parse(stdout) as {
+        rows: Row[];
+        predicted: { kernel: string; registers: number; machines: { headroom: number }[] }[];
+        machine: { notTimed: Record<string, string> };
+      };
+      expect(rows).toEqual([]);
+      expect(machine.notTimed).toEqual({ [entry.id]: standIn });
+      expect(predicted.length).toBeGreaterThan(0);
+      for (const { registers, machines } of predicted) {
+        expect(registers).toBeGreaterThan(16);
+        for (const { headroom } of machines) expect(headroom).toBeGreaterThan(0);
+      }
+    });
+  });
+
+  describe.skipIf(missing.length > 0 || standIn !== null)(`bench of ${entry.id}`, () => {
     test('times attention against the dense kernel, in every variant, and encode', () => {
       const { stdout, stderr, status } = spawnSync(
         process.execPath,

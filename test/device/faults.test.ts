@@ -70,6 +70,46 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
       },
     ],
   },
+  cuda: {
+    file: 'cuda/faulty/faulty.cuh',
+    faults: [
+      {
+        what: 'a threshold',
+        found: ['encode_key'],
+        innocent: 'attend',
+        place: /(threshold_l2\[\d+\] = \{\s*[0-9.]+f, )([0-9.]+f)/g,
+        edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+      },
+      {
+        what: 'a table entry',
+        found: ['encode_key', 'decode_key', 'scores', 'attend'],
+        innocent: 'merge',
+        place: /(cos_l2\[\d+\] = \{\s*)([0-9.]+f)/g,
+        edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
+      },
+      {
+        what: 'a tail: the last token is not seen',
+        found: ['scores', 'weighted_sum', 'attend'],
+        innocent: 'encode_key',
+        place: /to < end \? static_cast<int32_t>\(to\) : end\};/g,
+        edit: () => 'to < end ? static_cast<int32_t>(to) : end > from ? end - 1 : end};',
+      },
+      {
+        what: 'a stride: every head reads the first',
+        found: ['scores', 'weighted_sum', 'attend'],
+        innocent: 'attend_dense',
+        place: /\+ head \* pool\.head_stride/g,
+        edit: () => '+ 0 * head * pool.head_stride',
+      },
+      {
+        what: 'a sign',
+        found: ['encode_key', 'encode_value'],
+        innocent: 'merge',
+        place: /x\[i \+ stride\] = sub_rn\(a, b\)/g,
+        edit: () => 'x[i + stride] = sub_rn(b, a)',
+      },
+    ],
+  },
   wgsl: {
     file: 'wgsl/faulty/faulty.js',
     faults: [

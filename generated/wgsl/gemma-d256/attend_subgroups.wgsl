@@ -1,5 +1,5 @@
 // polarc · gemma_d256 · attend_subgroups · wgsl
-// Generated from polarc.config.ts (plan efb60656719595ee)
+// Generated from polarc.config.ts (plan 986971f7742794ff)
 // through templates/wgsl/attend.wgsl.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT

@@ -1,5 +1,5 @@
 // polarc · gemma_d256 · binding · wgsl
-// Generated from polarc.config.ts (plan efb60656719595ee)
+// Generated from polarc.config.ts (plan 986971f7742794ff)
 // through templates/wgsl/binding.js.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -11,7 +11,7 @@ const GROUP = 2;
 const GROUP_PARTS = 1; // workgroups that share a KV head's queries
 const PAGE_TOKENS = 64;
 const DENSE_DTYPE = 'f16';
-const PLAN_HASH = 'efb60656719595eedb162c74392a2de02ba4f57f0529f26f6224e18989a57123';
+const PLAN_HASH = '986971f7742794fff08ad3d7afe5dc2ca883ab5708d9be1d94a208d932679418';
 const NEEDS_F16 = false;
 const FEATURES = ['subgroups'];
 const SAME_FORMAT = false;

@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · binding · wgsl
-// Generated from polarc.config.ts (plan 52cf694fd06bc7c0)
+// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
 // through templates/wgsl/binding.js.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -11,7 +11,7 @@ const GROUP = 4;
 const GROUP_PARTS = 1; // workgroups that share a KV head's queries
 const PAGE_TOKENS = 64;
 const DENSE_DTYPE = 'f16';
-const PLAN_HASH = '52cf694fd06bc7c02c7fd1169f5e40d09781f1e2c658d76c36add2032c8ee0d7';
+const PLAN_HASH = 'a18a5a6d3d5f6d58e6d6fb54d78991e093ad25416bdaeb798be6ab3d9d984f39';
 const NEEDS_F16 = false;
 const FEATURES = ['subgroups'];
 const SAME_FORMAT = true;

@@ -1,5 +1,5 @@
 // polarc · llama_d128 · types · wgsl
-// Generated from polarc.config.ts (plan 1f9fd08206054f2f)
+// Generated from polarc.config.ts (plan af725e9977ac5a83)
 // through templates/wgsl/binding.d.ts.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT

@@ -1,5 +1,5 @@
 // polarc · llama_d128 · binding · wgsl
-// Generated from polarc.config.ts (plan 1f9fd08206054f2f)
+// Generated from polarc.config.ts (plan af725e9977ac5a83)
 // through templates/wgsl/binding.js.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -11,7 +11,7 @@ const GROUP = 4;
 const GROUP_PARTS = 1; // workgroups that share a KV head's queries
 const PAGE_TOKENS = 64;
 const DENSE_DTYPE = 'f16';
-const PLAN_HASH = '1f9fd08206054f2fb61dd40f33c70a2b387ce237313277e7dd3b79ee41e714ed';
+const PLAN_HASH = 'af725e9977ac5a835c93187b1c1ac5e4c17512181733432dc0ee929c004ec52c';
 const NEEDS_F16 = false;
 const FEATURES = ['subgroups'];
 const SAME_FORMAT = true;

@@ -1,5 +1,5 @@
 // polarc · small_d64 · binding · wgsl
-// Generated from polarc.config.ts (plan 15f4c0533746cc3a)
+// Generated from polarc.config.ts (plan 59011a5646394f92)
 // through templates/wgsl/binding.js.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -11,7 +11,7 @@ const GROUP = 3;
 const GROUP_PARTS = 1; // workgroups that share a KV head's queries
 const PAGE_TOKENS = 64;
 const DENSE_DTYPE = 'f16';
-const PLAN_HASH = '15f4c0533746cc3a0c895edbab91faf05f1cf0ac3d940a32fa1fc0c7aac32aa8';
+const PLAN_HASH = '59011a5646394f92ab0836d49eccc1e64b2c7c9fef0de232fb05ce606eb98dbd';
 const NEEDS_F16 = false;
 const FEATURES = ['subgroups'];
 const SAME_FORMAT = false;

@@ -1,5 +1,5 @@
 // polarc · small_d64 · weighted_sum · wgsl
-// Generated from polarc.config.ts (plan 15f4c0533746cc3a)
+// Generated from polarc.config.ts (plan 59011a5646394f92)
 // through templates/wgsl/weighted_sum.wgsl.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT

@@ -1,5 +1,5 @@
 // polarc · gemma_d256 · TypeScript class · avx2
-// Generated from polarc.config.ts (plan efb60656719595ee)
+// Generated from polarc.config.ts (plan 986971f7742794ff)
 // through templates/shared/binding.ts.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -21,7 +21,7 @@ import { fileURLToPath } from 'node:url';
 const STEM =
   'gemma-d256';
 const PLAN_HASH =
-  'efb60656719595eedb162c74392a2de02ba4f57f0529f26f6224e18989a57123';
+  '986971f7742794fff08ad3d7afe5dc2ca883ab5708d9be1d94a208d932679418';
 const GROUP: number = 2;
 const PAGE_TOKENS: number = 64;
 const MEMORY_PAGE_BYTES = 4096;

@@ -1,5 +1,5 @@
 // polarc · gemma_d256 · Node addon · avx2
-// Generated from polarc.config.ts (plan efb60656719595ee)
+// Generated from polarc.config.ts (plan 986971f7742794ff)
 // through templates/avx2/node/cache_node.cc.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT

@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · TypeScript class · avx2
-// Generated from polarc.config.ts (plan 52cf694fd06bc7c0)
+// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
 // through templates/shared/binding.ts.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -21,7 +21,7 @@ import { fileURLToPath } from 'node:url';
 const STEM =
   'llama-d128-rows';
 const PLAN_HASH =
-  '52cf694fd06bc7c02c7fd1169f5e40d09781f1e2c658d76c36add2032c8ee0d7';
+  'a18a5a6d3d5f6d58e6d6fb54d78991e093ad25416bdaeb798be6ab3d9d984f39';
 const GROUP: number = 4;
 const PAGE_TOKENS: number = 64;
 const MEMORY_PAGE_BYTES = 4096;

@@ -1,5 +1,5 @@
 // polarc · llama_d128 · TypeScript class · avx2
-// Generated from polarc.config.ts (plan 1f9fd08206054f2f)
+// Generated from polarc.config.ts (plan af725e9977ac5a83)
 // through templates/shared/binding.ts.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -21,7 +21,7 @@ import { fileURLToPath } from 'node:url';
 const STEM =
   'llama-d128';
 const PLAN_HASH =
-  '1f9fd08206054f2fb61dd40f33c70a2b387ce237313277e7dd3b79ee41e714ed';
+  'af725e9977ac5a835c93187b1c1ac5e4c17512181733432dc0ee929c004ec52c';
 const GROUP: number = 4;
 const PAGE_TOKENS: number = 64;
 const MEMORY_PAGE_BYTES = 4096;

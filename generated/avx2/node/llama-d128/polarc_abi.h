@@ -1,5 +1,5 @@
 // polarc · llama_d128 · ABI · avx2
-// Generated from polarc.config.ts (plan 1f9fd08206054f2f)
+// Generated from polarc.config.ts (plan af725e9977ac5a83)
 // through templates/shared/abi.h.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -14,8 +14,18 @@
  * rows. Base pointers of packed pools and workspaces are aligned to 16 bytes, rows to their
  * element. Kernels allocate nothing, print nothing and are re-entrant.
  */
+#ifdef __CUDACC_RTC__ /* NVRTC has no headers */
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+typedef unsigned long long uintptr_t;
+#else
 #include <stddef.h>
 #include <stdint.h>
+#endif
 
 #define POLARC_ABI_VERSION 1u
 
@@ -24,7 +34,8 @@ enum polarc_status {
   POLARC_INVALID_ARGUMENT = 1,   /* nothing was written */
   POLARC_WORKSPACE_TOO_SMALL = 2,
   POLARC_UNSUPPORTED = 3,        /* this machine cannot run the kernel */
-  POLARC_VERSION_MISMATCH = 4
+  POLARC_VERSION_MISMATCH = 4,
+  POLARC_DEVICE_ERROR = 5        /* of a GPU: the message has its interface's name and text */
 };
 
 enum polarc_dtype { POLARC_F32 = 0, POLARC_F16 = 1, POLARC_BF16 = 2 };
@@ -192,7 +203,7 @@ typedef struct polarc_attend_params {
   polarc_pool keys, values;
   polarc_index index;
   polarc_transform key, value;
-  int32_t split_tokens;         /* 0: chosen from max_tokens alone; else a multiple of 32 */
+  int32_t split_tokens;         /* 0: chosen by the target; else a multiple of 32 */
   int32_t phase;
   int64_t unit_begin, unit_end; /* work units of this call, of attend_units(); both 0: all */
   void *workspace;

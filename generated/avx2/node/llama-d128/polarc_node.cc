@@ -1,6 +1,6 @@
 // polarc · llama_d128 · Node addon · avx2
-// Generated from polarc.config.ts (plan 1f9fd08206054f2f)
-// through templates/avx2/node/polarc_node.cc.hbs. Do not edit: change the spec, then
+// Generated from polarc.config.ts (plan af725e9977ac5a83)
+// through templates/shared/node/polarc_node.cc.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //
@@ -62,6 +62,7 @@ const char *status_code(int status) {
     case POLARC_WORKSPACE_TOO_SMALL: return "POLARC_WORKSPACE_TOO_SMALL";
     case POLARC_UNSUPPORTED: return "POLARC_UNSUPPORTED";
     case POLARC_VERSION_MISMATCH: return "POLARC_VERSION_MISMATCH";
+    case POLARC_DEVICE_ERROR: return "POLARC_DEVICE_ERROR";
     default: return "POLARC_ERROR";
   }
 }

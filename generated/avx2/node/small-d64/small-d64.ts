@@ -1,5 +1,5 @@
 // polarc · small_d64 · TypeScript class · avx2
-// Generated from polarc.config.ts (plan 15f4c0533746cc3a)
+// Generated from polarc.config.ts (plan 59011a5646394f92)
 // through templates/shared/binding.ts.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -21,7 +21,7 @@ import { fileURLToPath } from 'node:url';
 const STEM =
   'small-d64';
 const PLAN_HASH =
-  '15f4c0533746cc3a0c895edbab91faf05f1cf0ac3d940a32fa1fc0c7aac32aa8';
+  '59011a5646394f92ab0836d49eccc1e64b2c7c9fef0de232fb05ce606eb98dbd';
 const GROUP: number = 3;
 const PAGE_TOKENS: number = 64;
 const MEMORY_PAGE_BYTES = 4096;

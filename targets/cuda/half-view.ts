@@ -1,0 +1,389 @@
+/** Attention in half precision: which formats have it, its tables, and the lines that decode a cell. */
+
+import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/plan/index.ts';
+import { floatLiteral, u32, type View } from '../../generator/target/index.ts';
+import {
+  CELL,
+  type Half,
+  type Step,
+  type Strategy,
+  strategyOf,
+  type Table,
+} from './half-tables.ts';
+import {
+  bothHalves,
+  type CellWords,
+  cellWords,
+  halfBits,
+  indexOf,
+  signBit,
+  wordsView,
+} from './half-words.ts';
+
+/** Least head dimension: a cell of 16 coordinates a lane leaves most lanes idle below it. */
+const LEAST_DIM = 48;
+
+/** Tokens of a step of a warp. */
+export const stepTokens = (plan: Plan): number =>
+  plan.key.layout.unitTokens === 32 || plan.value.layout.unitTokens === 32 ? 32 : 16;
+
+/** Why this plan attends in float although half was asked for, or null. */
+export function noHalf(plan: Plan): string | null {
+  for (const role of ROLES) {
+    const { headDim, radius } = plan[role];
+    if (headDim % CELL !== 0) return `${role}: 16 does not divide head dimension ${headDim}`;
+    if (headDim < LEAST_DIM) return `${role}: head dimension ${headDim} is below ${LEAST_DIM}`;
+    if (radius.kind === 'f32' || radius.kind === 'bf16') {
+      return `${role}: ${radius.kind} radii exceed the range of f16`;
+    }
+  }
+  if (plan.pageTokens % stepTokens(plan) !== 0) {
+    return `${stepTokens(plan)} does not divide the ${plan.pageTokens} tokens of a page`;
+  }
+  if (versionsOf(plan).length === 0) return 'the tables of its codebooks exceed shared memory';
+  return null;
+}
+
+/** Of 227 KiB that a block can have, what its sums leave. */
+const MOST_TABLE_BYTES = 180 * 1024;
+
+/** Tables by what they cost in shared memory: each kernel is emitted once for each that differs. */
+export const VERSIONS: readonly { readonly name: string; readonly indexBits: number }[] = [
+  { name: 'joint10', indexBits: 10 },
+  { name: 'joint9', indexBits: 9 },
+  { name: 'joint8', indexBits: 8 },
+];
+
+export function halfView(plan: Plan): View {
+  const half = plan.arithmetic.cuda === 'half' && noHalf(plan) === null;
+  if (!half) return { half: false };
+  const same = plan.key.formatHash === plan.value.formatHash;
+  const distinct: readonly Role[] = same ? ['key'] : ROLES;
+  const words = new Map(ROLES.map((role) => [role, cellWords(plan[role])]));
+  const quads = quadsAtOnce(plan);
+  return {
+    half: true,
+    keyRows: plan.key.layout.id === 'rows/1',
+    valueRows: plan.value.layout.id === 'rows/1',
+    halfStep: String(stepTokens(plan)),
+    halfWarps: String(blockOf(plan).warps),
+    halfStridedWarps: blockOf(plan).warps === 16 ? '12' : '8',
+    halfAhead: String(blockOf(plan).ahead),
+    halfSlots: String(HANDED_OVER),
+    halfQuads: String(quads),
+    halfParts: String(Math.ceil(plan.queryGroup / (4 * quads))),
+    halfCodecs: distinct.map((role) => ({
+      role,
+      words: wordsView(plan[role], words.get(role)!),
+      rows: plan[role].layout.id === 'rows/1',
+      tiles: plan[role].layout.id !== 'rows/1',
+      hasRest: plan[role].layout.storedBits % 8 !== 0,
+      directions: plan[role].levels.map(({ level, bits }) => ({
+        level: String(level),
+        first: level === 1,
+        oneBit: bits === 1,
+      })),
+    })),
+    halfVersions: versionsOf(plan).map(({ name, strategies }) => ({
+      name,
+      same,
+      tableEntries: distinct
+        .flatMap((role) => strategies[role].tables.map(({ bits }) => String(2 ** bits)))
+        .join(' + '),
+      tables: distinct.flatMap((role) => tableViews(role, strategies[role])),
+      codecs: distinct.map((role) => ({
+        role,
+        scale: floatLiteral(Math.fround(strategies[role].scale)),
+        ...decodeView(plan[role], strategies[role], words.get(role)!),
+        log: plan[role].radius.kind === 'log',
+      })),
+    })),
+  };
+}
+
+/** A block: its warps, and shared memory beside the tables. */
+export function blockOf(plan: Plan): {
+  readonly warps: number;
+  /** Whether words are loaded a step before they are needed. */
+  readonly ahead: boolean;
+  readonly sumBytes: number;
+} {
+  const words = new Map(ROLES.map((role) => [role, cellWords(plan[role])]));
+  const quads = quadsAtOnce(plan);
+  const { warps, ahead } = warpsOf(plan, words, quads);
+  const cells = plan.value.headDim / CELL;
+  const sums = quads * Math.ceil(cells / (cells <= 4 ? 4 : 8)) * 16 * 32;
+  return {
+    warps,
+    ahead,
+    sumBytes:
+      4 *
+      (2 * warps * 4 * quads + 8 * quads + 4 + HANDED_OVER * sums + 2 * quads * plan.key.headDim),
+  };
+}
+
+/** Warps that hand over their sums at a time. */
+const HANDED_OVER = 4;
+
+/** Four queries each; large dimensions leave registers for one. */
+function quadsAtOnce(plan: Plan): number {
+  const large = plan.value.headDim > 128 || plan.key.headDim > 128;
+  return plan.queryGroup <= 4 || large ? 1 : 2;
+}
+
+/** Registers of a thread that blocks of 16, 12 and 8 warps leave, less what the estimate may be short of. */
+const REGISTERS = { 16: 132, 12: 150, 8: 225 } as const;
+
+/** Warps of a block: as many as registers allow, of which a multiprocessor has 65,536. */
+function warpsOf(
+  plan: Plan,
+  words: ReadonlyMap<Role, CellWords>,
+  quads: number,
+): { readonly warps: 16 | 12 | 8; readonly ahead: boolean } {
+  const step = stepTokens(plan);
+  const keyCells = Math.ceil(plan.key.headDim / CELL / 4);
+  const valueCells = plan.value.headDim / CELL;
+  const few = valueCells <= 4;
+  const perValue = Math.ceil(valueCells / (few ? 4 : 8));
+  const tiles = ROLES.some((role) => plan[role].layout.id === 'tiles32/1');
+  const needed = (keysHeld: number, valuesHeld: number): number =>
+    (tiles ? 88 : 68) +
+    quads * (8 * keyCells + 16 * perValue + 8 + (step * 3) / 8) +
+    (step / 8) * keysHeld * words.get('key')!.count +
+    (step / 8) * (few ? 1 : 2) * valuesHeld * words.get('value')!.count;
+  const ahead = needed(keyCells, perValue);
+  if (ahead <= REGISTERS[16]) return { warps: 16, ahead: true };
+  if (ahead <= REGISTERS[12]) return { warps: 12, ahead: true };
+  return { warps: 8, ahead: ahead <= REGISTERS[8] };
+}
+
+export interface Version {
+  readonly name: string;
+  readonly strategies: Readonly<Record<Role, Strategy>>;
+}
+
+/** What a version must save, as a share, for its larger tables to be worth it. */
+const WORTH = 0.02;
+
+/**
+ * Cycles that a cell of keys and one of values take of a quarter of a multiprocessor: its issue slots, or the wavefronts
+ * of shared memory, of which four quarters share one a cycle; what binds less still stands in the way at times. Beside
+ * decoding there is a share of loads and softmax.
+ */
+export function cyclesOf({ strategies }: Version, plan: Plan): number {
+  const cycles = ROLES.map((role) => {
+    const { instructions, wavefronts } = strategies[role];
+    const [issue, shared] = plan[role].layout.id === 'rows/1' ? [9, 9] : [24, 12];
+    const pipes = [instructions + issue, 4 * wavefronts + shared];
+    return Math.max(...pipes) + Math.min(...pipes) / 4;
+  });
+  return cycles[0]! + cycles[1]!;
+}
+
+/** Bytes of shared memory for tables: equal formats share them. */
+export function tableBytesOf({ strategies }: Version, plan: Plan): number {
+  const { key, value } = strategies;
+  return plan.key.formatHash === plan.value.formatHash
+    ? key.tableBytes
+    : key.tableBytes + value.tableBytes;
+}
+
+/**
+ * The versions of the kernel, the fastest first: each has larger tables than the next one and is worth them. A launcher
+ * takes the first one that a block of its device has room for.
+ */
+export function versionsOf(plan: Plan): readonly Version[] {
+  const versions: Version[] = [];
+  for (const { name, indexBits } of [...VERSIONS].reverse()) {
+    const version = {
+      name,
+      strategies: {
+        key: strategyOf(plan.key, indexBits, 'key'),
+        value: strategyOf(plan.value, indexBits, 'value'),
+      },
+    };
+    const before = versions[0];
+    const bytes = tableBytesOf(version, plan);
+    if (bytes > MOST_TABLE_BYTES) continue;
+    if (before !== undefined && cyclesOf(version, plan) >= (1 - WORTH) * cyclesOf(before, plan)) {
+      continue;
+    }
+    versions.unshift(version);
+  }
+  return versions;
+}
+
+function tableViews(role: Role, strategy: Strategy): View[] {
+  return strategy.tables.map((table) => ({
+    role,
+    name: table.name,
+    wide: table.wide,
+    isChild: table.kind === 'above',
+    isFloat: table.kind === 'above' || table.kind === 'radius',
+    word: wordOf(table),
+    copies: table.wide ? '16' : '32',
+    entries: String(2 ** table.bits),
+    scale: floatLiteral(Math.fround(table.scale)),
+    what: whatOf(table),
+    ...entryView(role, table),
+  }));
+}
+
+function wordOf(table: Table): string {
+  if (table.kind === 'above' || table.kind === 'radius') return 'float';
+  return table.wide ? 'uint2' : 'uint32_t';
+}
+
+function whatOf(table: Table): string {
+  switch (table.kind) {
+    case 'quad':
+      return `four coordinates below a node of level 2${table.signApart ? ', the first one positive' : ''}`;
+    case 'pairs':
+      return 'two pairs of coordinates';
+    case 'pair':
+      return 'a pair of coordinates';
+    case 'triple':
+      return `radii at level ${table.level - 2} below a node of level ${table.level}`;
+    case 'node':
+      return `radii below a node of level ${table.level}`;
+    case 'above':
+      return `the radius of one child of a node of level ${table.level}`;
+    case 'radius':
+      return 'a radius relative to the norm';
+  }
+}
+
+/** Expressions of an entry's two or four numbers, from its index e. */
+function entryView(role: Role, table: Table): View {
+  const code = (i: number): string => {
+    const { width, to } = table.parts[i]!;
+    const low = `(e >> ${u32(to)}) & ${u32(2 ** width - 1)}`;
+    // The lowest bit of the first code is no part of the index.
+    return table.signApart && i === 0 ? `((${low}) << 1u)` : `(${low})`;
+  };
+  const leaf = (i: number): string => `${role}::half_direction_l1(${code(i)})`;
+  const node = (level: number, i: number): string =>
+    `${role}::half_direction_l${level}(${code(i)})`;
+  const factors: { left: string; right: string; parent: string } = (() => {
+    switch (table.kind) {
+      case 'quad':
+        return { left: leaf(0), right: leaf(1), parent: node(2, 2) };
+      case 'pairs':
+        return { left: leaf(0), right: leaf(1), parent: '' };
+      case 'pair':
+        return { left: leaf(0), right: '', parent: '' };
+      case 'triple':
+        return {
+          left: node(table.level - 1, 0),
+          right: node(table.level - 1, 1),
+          parent: node(table.level, 2),
+        };
+      case 'node':
+        return { left: node(table.level, 0), right: '', parent: '' };
+      case 'above': {
+        return { left: node(table.level, 0), right: '', parent: '' };
+      }
+      case 'radius':
+        return { left: `${role}::radius_level[${code(0)}]`, right: '', parent: '' };
+    }
+  })();
+  return { ...factors, hasRight: factors.right !== '', hasParent: factors.parent !== '' };
+}
+
+/** Columns of a look-up. */
+const look = (table: Table, index: string): number => table.name.length + index.length + 22;
+
+/** Where a line would be too long it goes on in the next one. */
+const wrapAt = (columns: number): string => (columns > 97 ? '\n        ' : ' ');
+
+function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): View {
+  const entryShift = 7;
+  const half = (factor: Half): string => {
+    switch (factor.half) {
+      case 'low':
+        return `low_half(${factor.word})`;
+      case 'high':
+        return `high_half(${factor.word})`;
+      case 'both':
+        return factor.word;
+    }
+  };
+  const steps = strategy.steps.map((step: Step): View => {
+    const none = {
+      isLookup: false,
+      isProduct: false,
+      isSign: false,
+      isFactor: false,
+      isRound: false,
+    };
+    if (step.kind === 'sign') {
+      return { ...none, isSign: true, name: step.name, bit: signBit(words, 1, step.node) };
+    }
+    if (step.kind === 'product') {
+      return {
+        ...none,
+        isProduct: true,
+        name: step.name,
+        value: step.value,
+        factor: half(step.factor),
+      };
+    }
+    if (step.kind === 'round')
+      return { ...none, isRound: true, name: step.name, value: step.value };
+    if (step.kind === 'factor') {
+      const child = step.level > 0 ? ` | ((cell >> ${u32(step.level - 5)} & 1u) << 7u)` : '';
+      const index = `${indexOf(words, step.parts, entryShift)}${child}`;
+      return {
+        ...none,
+        isFactor: true,
+        name: step.name,
+        radius: step.radius,
+        table: step.table.name,
+        index,
+        wrap: wrapAt(step.radius.length + step.name.length + 18 + look(step.table, index)),
+      };
+    }
+    const index = indexOf(words, step.parts, entryShift);
+    return {
+      ...none,
+      isLookup: true,
+      isConst: !step.table.signApart,
+      name: step.name,
+      table: step.table.name,
+      wide: step.table.wide,
+      word: wordOf(step.table),
+      index,
+      wrap: wrapAt(step.name.length + 16 + wordOf(step.table).length + look(step.table, index)),
+    };
+  });
+  const roots = Math.max(1, CELL / 2 ** codec.depth);
+  const inFloat = codec.depth > 4;
+  const radii =
+    codec.radius.kind === 'log'
+      ? []
+      : Array.from({ length: roots }, (_, root) => ({
+          name: `radius_${root}`,
+          bits: inFloat ? halfBits(words, 0, root) : bothHalves(words, 0, root),
+          inFloat,
+        }));
+  const pairs = strategy.pairs.map((name, i) => ({ index: String(i), name }));
+  const normBits = codec.radius.kind === 'log' ? halfBits(words, -1, 0) : '';
+  return {
+    streams: usedStreams(codec, words, JSON.stringify([steps, radii, normBits])),
+    steps,
+    radii,
+    normBits,
+    pairs,
+  };
+}
+
+/** Words of which a format's codes are cut; some hold nothing but padding. */
+function usedStreams(codec: CodecPlan, words: CellWords, text: string): readonly View[] {
+  const { streams } = wordsView(codec, words) as { streams: readonly (View & { names: View[] })[] };
+  return streams
+    .map((stream) => ({
+      ...stream,
+      names: stream.names.filter(({ name }) => new RegExp(`\\b${name}\\b`).test(text)),
+    }))
+    .filter(({ names }) => names.length > 0);
+}

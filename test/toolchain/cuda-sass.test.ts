@@ -1,0 +1,117 @@
+/** Machine code of the emitted attention: its counts are those that docs/performance.md holds. */
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { run } from '../../generator/target/native/index.ts';
+import { target } from '../../targets/cuda/index.ts';
+import { predict } from '../../targets/cuda/predict.ts';
+import { parseSass } from '../../targets/cuda/sass.ts';
+import { countLoop } from '../../targets/cuda/sass-count.ts';
+import { pipeOf } from '../../targets/cuda/sass-pipes.ts';
+import { ARCHITECTURES } from '../../targets/cuda/sass-rates.ts';
+import { dump, findTool, requireTool, TOOLS } from '../../targets/cuda/tools.ts';
+import {
+  committedRows,
+  FORMATS,
+  KEYS,
+  planOf,
+  type Row,
+  rowOf,
+  titleOf,
+  writeRows,
+} from '../fixtures/cuda-predictions.ts';
+import { emitted } from '../fixtures/emitted.ts';
+
+const found = await Promise.all(TOOLS.map(findTool));
+const missing = TOOLS.filter((_, index) => found[index] === null);
+const SKIP = missing.length > 0 ? `there is no ${missing.join(' and no ')}` : false;
+if (SKIP)
+  console.warn(`the count of CUDA machine code is skipped: ${SKIP}; polarc doctor says how`);
+
+/** Writes what is counted now into docs/performance.md. */
+const UPDATE = process.env.POLARC_UPDATE === '1';
+
+describe.skipIf(SKIP)(`machine code of emitted attention${SKIP ? ` (${SKIP})` : ''}`, () => {
+  const rows = new Map<string, readonly Row[]>();
+
+  beforeAll(async () => {
+    for (const format of FORMATS) {
+      const plan = planOf(format);
+      const folder = emitted(plan, target);
+      const predictions = await predict({ folder, plan });
+      rmSync(folder, { recursive: true });
+      expect(predictions.flatMap(({ notes }) => notes)).toEqual([]);
+      rows.set(
+        titleOf(format),
+        predictions.map((each) => rowOf(format, each)),
+      );
+    }
+    if (UPDATE) writeRows([...rows.values()].flat());
+  }, 600_000);
+
+  const titleOfRow = (row: Row): string => KEYS.map((key) => row[key]).join(' ');
+
+  test.each(FORMATS.map(titleOf))('%s: what is committed, within a twentieth', (title) => {
+    const committed = committedRows().filter(
+      ({ format, layout, group }) => `${format} ${layout} ${group}` === title,
+    );
+    const counted = rows.get(title)!;
+    expect(counted.map(titleOfRow)).toEqual(committed.map(titleOfRow));
+    const wrong = counted.flatMap((row, index) =>
+      Object.keys(row).flatMap((column) => {
+        const [now, then] = [row[column]!, committed[index]![column]!];
+        return agrees(now, then) ? [] : `${titleOfRow(row)}, ${column}: ${now}, not ${then}`;
+      }),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test('4-2-2-2, group 4, keeps to its goals', () => {
+    const own = rows.get(titleOf(FORMATS[0]!))!;
+    for (const row of own) {
+      expect(Number(row.registers), titleOfRow(row)).toBeLessThanOrEqual(128);
+      expect(Number(row.spills), titleOfRow(row)).toBe(0);
+    }
+    const instructions = (tables: string): number =>
+      Number(own.find((row) => row.tables === tables && row.for === 'sm_90')!.instructions);
+    expect(instructions('joint10')).toBeLessThanOrEqual(2.3);
+    expect(instructions('joint8')).toBeLessThanOrEqual(2.8);
+  });
+});
+
+/** Numbers in them differ by 5 % at most, or by a unit of the last digit; all else is the same. */
+function agrees(now: string, then: string): boolean {
+  const numbers = /(?<![\w-])\d+(?:\.\d+)?(?![\w-])/g;
+  if (now.replace(numbers, '#') !== then.replace(numbers, '#')) return false;
+  const wanted = then.match(numbers) ?? [];
+  return (now.match(numbers) ?? []).every((text, at) => {
+    const [value, want] = [Number(text), Number(wanted[at])];
+    const digit = text.includes('.') ? 10 ** (text.indexOf('.') - text.length + 1) : 0;
+    return Math.abs(value - want) <= Math.max(0.05 * want, 1.01 * digit);
+  });
+}
+
+describe.skipIf(SKIP)(`machine code of a small file${SKIP ? ` (${SKIP})` : ''}`, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'polarc-sass-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test.each(ARCHITECTURES.map(({ name }) => name))('is read for %s', async (architecture) => {
+    const source = join(import.meta.dirname, '../fixtures/sass-small.cu');
+    const cubin = join(folder, `${architecture}.cubin`);
+    const flags = ['-std=c++17', '-O3', `-arch=${architecture}`, '-cubin'];
+    const { code, stderr } = await run((await requireTool('nvcc')).path, [
+      ...[...flags, '-o', cubin, source],
+    ]);
+    expect(code, stderr).toBe(0);
+    const sass = parseSass(await dump(cubin, ['-sass']));
+    expect(sass.architecture).toBe(architecture);
+    const instructions = sass.kernels.flatMap((kernel) => kernel.instructions);
+    expect(instructions.filter((each) => pipeOf(each) === null)).toEqual([]);
+    const lookUp = sass.kernels.find(({ name }) => name === 'look_up')!;
+    const { tiles, wavefronts, path } = countLoop(lookUp, {});
+    expect([tiles, wavefronts]).toEqual([1, 8]);
+    expect(path.cold).toBeGreaterThanOrEqual(15);
+  });
+});
