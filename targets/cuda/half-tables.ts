@@ -298,7 +298,7 @@ export function strategyOf(codec: CodecPlan, indexBits: number, p: string): Stra
     if (level === to) return [radius];
     const children = [2 * node, 2 * node + 1];
     const joint = 2 * width(level - 1 || 1) + width(level);
-    if (level - 2 >= to && level >= 3 && joint <= Math.min(indexBits, 8)) {
+    if (level - 2 >= to && level >= 3 && joint <= indexBits) {
       const list = [
         field(level - 1, children[0]!),
         field(level - 1, children[1]!),

@@ -243,6 +243,8 @@ export function wordsView(codec: CodecPlan, words: CellWords): View {
           at: String(4 * i + byte),
         })),
         four: stream.loaded - 4 * i >= 4,
+        more: stream.loaded - 4 * i >= 3,
+        one: stream.loaded - 4 * i === 1,
         three: stream.loaded - 4 * i === 3,
         two: stream.loaded - 4 * i === 2,
       })),

@@ -1,7 +1,7 @@
 /** The loops over tokens that decide how fast attention is. */
 
 import type { Plan, Role } from '../../generator/plan/index.ts';
-import { noHalf, stepTokens, versionsOf } from './half-view.ts';
+import { blockOf, noHalf, stepTokens, versionsOf } from './half-view.ts';
 import type { LoopHints } from './sass-hot-loop.ts';
 
 /** A kernel and its loop; what only the emitted code knows is the name of a constant there. */
@@ -23,7 +23,11 @@ export interface TokenLoop extends LoopHints {
 
 export function tokenLoopsOf(plan: Plan): readonly TokenLoop[] {
   if (plan.arithmetic.cuda !== 'half' || noHalf(plan) !== null) return [];
+  // Where words are loaded as they are needed, cells of keys are gone through in a loop.
+  const cells = Math.ceil(plan.key.headDim / 64);
+  const inner = blockOf(plan).ahead ? {} : { trips: [cells] };
   return versionsOf(plan).map(({ name }) => ({
+    ...inner,
     kernel: `attend_half_${name}`,
     constants: {
       threads: 'attend_half_threads',

@@ -16,11 +16,12 @@ import { residentWarps } from './sass-resources.ts';
 export async function predict(
   options: Pick<BuildOptions, 'folder' | 'plan' | 'progress'>,
   loops: readonly TokenLoop[] = tokenLoopsOf(options.plan),
+  architectures: readonly Architecture[] = ARCHITECTURES,
 ): Promise<readonly Prediction[]> {
   const { folder, plan, progress } = options;
   if (loops.length === 0) return [];
   const byArchitecture = await Promise.all(
-    ARCHITECTURES.map(async (architecture) => {
+    architectures.map(async (architecture) => {
       const { name } = architecture;
       const kernels = { folder, plan, architecture: name, kernels: loops, progress };
       return (await compiledKernels(kernels)).map((kernel, index) =>

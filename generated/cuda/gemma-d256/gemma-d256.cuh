@@ -585,36 +585,49 @@ __device__ inline float load_element(const void *data, int dtype, int64_t at) {
   return dtype == POLARC_F16 ? from_half(bits) : as_float(static_cast<uint32_t>(bits) << 16);
 }
 
-// A few elements in turn, 16 bytes at a time where they can be.
+// Words in turn, 16 bytes at a time where they can be.
+template <int count>
+__device__ inline void load_words(const uint32_t *from, uint32_t (&words)[count]) {
+  static_assert(count % 4 == 0, "whole quads");
+  const uint4 *quads = reinterpret_cast<const uint4 *>(from);
+#pragma unroll
+  for (int i = 0; i < count / 4; i++) {
+    const uint4 quad = quads[i];
+    words[4 * i] = quad.x;
+    words[4 * i + 1] = quad.y;
+    words[4 * i + 2] = quad.z;
+    words[4 * i + 3] = quad.w;
+  }
+}
+
+// Elements in turn: many at a time where they stand on 16 bytes.
 template <int count>
 __device__ inline void load_elements(const void *data, int dtype, int64_t at, float (&x)[count]) {
   if constexpr (count % 8 == 0) {
     const unsigned char *from =
         static_cast<const unsigned char *>(data) + at * (dtype == POLARC_F32 ? 4 : 2);
     if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
-      const uint4 *quads = reinterpret_cast<const uint4 *>(from);
+      const uint32_t *words_at = reinterpret_cast<const uint32_t *>(from);
       if (dtype == POLARC_F32) {
+        uint32_t words[count];
+        load_words(words_at, words);
 #pragma unroll
-        for (int i = 0; i < count / 4; i++) {
-          const uint4 quad = quads[i];
-          x[4 * i] = as_float(quad.x);
-          x[4 * i + 1] = as_float(quad.y);
-          x[4 * i + 2] = as_float(quad.z);
-          x[4 * i + 3] = as_float(quad.w);
-        }
+        for (int i = 0; i < count; i++) x[i] = as_float(words[i]);
         return;
       }
+      uint32_t pairs[count / 2];
+      load_words(words_at, pairs);
+      if (dtype == POLARC_F16) {
 #pragma unroll
-      for (int i = 0; i < count / 8; i++) {
-        const uint4 quad = quads[i];
-        const uint32_t pairs[4] = {quad.x, quad.y, quad.z, quad.w};
+        for (int i = 0; i < count / 2; i++) {
+          x[2 * i] = from_half(static_cast<uint16_t>(pairs[i]));
+          x[2 * i + 1] = from_half(static_cast<uint16_t>(pairs[i] >> 16));
+        }
+      } else {
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-          const bool f16 = dtype == POLARC_F16;
-          const uint32_t pair = pairs[k];
-          x[8 * i + 2 * k] = f16 ? from_half(static_cast<uint16_t>(pair)) : as_float(pair << 16);
-          x[8 * i + 2 * k + 1] =
-              f16 ? from_half(static_cast<uint16_t>(pair >> 16)) : as_float(pair & 0xffff0000u);
+        for (int i = 0; i < count / 2; i++) {
+          x[2 * i] = as_float(pairs[i] << 16);
+          x[2 * i + 1] = as_float(pairs[i] & 0xffff0000u);
         }
       }
       return;
@@ -4263,71 +4276,53 @@ __device__ inline void load_cells(const uint8_t *from, uint32_t from_cell, uint3
   static_cast<void>(first);
 }
 
-// Columns of four tokens to the words of each.
+// Columns of four tokens to the words of each; what stands behind the last byte of a cell is left.
 __device__ inline void to_tokens(const uint32_t (&column)[4 * half_words],
                                  uint32_t (&raw)[4][half_words]) {
   {
     const uint32_t *c = column + 4 * 0;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = 0;
-    raw[0][0] = __byte_perm(a, b, 0x5410);
-    raw[1][0] = __byte_perm(a, b, 0x7632);
-    raw[2][0] = __byte_perm(d, e, 0x5410);
-    raw[3][0] = __byte_perm(d, e, 0x7632);
+    raw[0][0] = __byte_perm(c[0], c[1], 0x0040);
+    raw[1][0] = __byte_perm(c[0], c[1], 0x0051);
+    raw[2][0] = __byte_perm(c[0], c[1], 0x0062);
+    raw[3][0] = __byte_perm(c[0], c[1], 0x0073);
   }
   {
     const uint32_t *c = column + 4 * 1;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[2], c[3], 0x5140);
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = __byte_perm(c[2], c[3], 0x7362);
-    raw[0][1] = __byte_perm(a, b, 0x5410);
-    raw[1][1] = __byte_perm(a, b, 0x7632);
-    raw[2][1] = __byte_perm(d, e, 0x5410);
-    raw[3][1] = __byte_perm(d, e, 0x7632);
+    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[0], c[1], 0x7362);
+    const uint32_t d = __byte_perm(c[2], c[3], 0x5140), e = __byte_perm(c[2], c[3], 0x7362);
+    raw[0][1] = __byte_perm(a, d, 0x5410);
+    raw[1][1] = __byte_perm(a, d, 0x7632);
+    raw[2][1] = __byte_perm(b, e, 0x5410);
+    raw[3][1] = __byte_perm(b, e, 0x7632);
   }
   {
     const uint32_t *c = column + 4 * 2;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[2], c[3], 0x5140);
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = __byte_perm(c[2], c[3], 0x7362);
-    raw[0][2] = __byte_perm(a, b, 0x5410);
-    raw[1][2] = __byte_perm(a, b, 0x7632);
-    raw[2][2] = __byte_perm(d, e, 0x5410);
-    raw[3][2] = __byte_perm(d, e, 0x7632);
+    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[0], c[1], 0x7362);
+    const uint32_t d = __byte_perm(c[2], c[3], 0x5140), e = __byte_perm(c[2], c[3], 0x7362);
+    raw[0][2] = __byte_perm(a, d, 0x5410);
+    raw[1][2] = __byte_perm(a, d, 0x7632);
+    raw[2][2] = __byte_perm(b, e, 0x5410);
+    raw[3][2] = __byte_perm(b, e, 0x7632);
   }
   {
     const uint32_t *c = column + 4 * 3;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][3] = __byte_perm(a, b, 0x5410);
-    raw[1][3] = __byte_perm(a, b, 0x7632);
-    raw[2][3] = __byte_perm(d, e, 0x5410);
-    raw[3][3] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][3] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 4;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][4] = __byte_perm(a, b, 0x5410);
-    raw[1][4] = __byte_perm(a, b, 0x7632);
-    raw[2][4] = __byte_perm(d, e, 0x5410);
-    raw[3][4] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][4] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 5;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][5] = __byte_perm(a, b, 0x5410);
-    raw[1][5] = __byte_perm(a, b, 0x7632);
-    raw[2][5] = __byte_perm(d, e, 0x5410);
-    raw[3][5] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][5] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 6;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][6] = __byte_perm(a, b, 0x5410);
-    raw[1][6] = __byte_perm(a, b, 0x7632);
-    raw[2][6] = __byte_perm(d, e, 0x5410);
-    raw[3][6] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][6] = c[0] >> (8 * i);
   }
 }
 
@@ -4501,71 +4496,51 @@ __device__ inline void load_cells(const uint8_t *from, uint32_t from_cell, uint3
   static_cast<void>(first);
 }
 
-// Columns of four tokens to the words of each.
+// Columns of four tokens to the words of each; what stands behind the last byte of a cell is left.
 __device__ inline void to_tokens(const uint32_t (&column)[4 * half_words],
                                  uint32_t (&raw)[4][half_words]) {
   {
     const uint32_t *c = column + 4 * 0;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = 0;
-    raw[0][0] = __byte_perm(a, b, 0x5410);
-    raw[1][0] = __byte_perm(a, b, 0x7632);
-    raw[2][0] = __byte_perm(d, e, 0x5410);
-    raw[3][0] = __byte_perm(d, e, 0x7632);
+    raw[0][0] = __byte_perm(c[0], c[1], 0x0040);
+    raw[1][0] = __byte_perm(c[0], c[1], 0x0051);
+    raw[2][0] = __byte_perm(c[0], c[1], 0x0062);
+    raw[3][0] = __byte_perm(c[0], c[1], 0x0073);
   }
   {
     const uint32_t *c = column + 4 * 1;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[2], c[3], 0x5140);
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = __byte_perm(c[2], c[3], 0x7362);
-    raw[0][1] = __byte_perm(a, b, 0x5410);
-    raw[1][1] = __byte_perm(a, b, 0x7632);
-    raw[2][1] = __byte_perm(d, e, 0x5410);
-    raw[3][1] = __byte_perm(d, e, 0x7632);
+    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[0], c[1], 0x7362);
+    const uint32_t d = __byte_perm(c[2], c[3], 0x5140), e = __byte_perm(c[2], c[3], 0x7362);
+    raw[0][1] = __byte_perm(a, d, 0x5410);
+    raw[1][1] = __byte_perm(a, d, 0x7632);
+    raw[2][1] = __byte_perm(b, e, 0x5410);
+    raw[3][1] = __byte_perm(b, e, 0x7632);
   }
   {
     const uint32_t *c = column + 4 * 2;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = 0;
-    raw[0][2] = __byte_perm(a, b, 0x5410);
-    raw[1][2] = __byte_perm(a, b, 0x7632);
-    raw[2][2] = __byte_perm(d, e, 0x5410);
-    raw[3][2] = __byte_perm(d, e, 0x7632);
+    raw[0][2] = __byte_perm(c[0], c[1], 0x0040);
+    raw[1][2] = __byte_perm(c[0], c[1], 0x0051);
+    raw[2][2] = __byte_perm(c[0], c[1], 0x0062);
+    raw[3][2] = __byte_perm(c[0], c[1], 0x0073);
   }
   {
     const uint32_t *c = column + 4 * 3;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][3] = __byte_perm(a, b, 0x5410);
-    raw[1][3] = __byte_perm(a, b, 0x7632);
-    raw[2][3] = __byte_perm(d, e, 0x5410);
-    raw[3][3] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][3] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 4;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][4] = __byte_perm(a, b, 0x5410);
-    raw[1][4] = __byte_perm(a, b, 0x7632);
-    raw[2][4] = __byte_perm(d, e, 0x5410);
-    raw[3][4] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][4] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 5;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][5] = __byte_perm(a, b, 0x5410);
-    raw[1][5] = __byte_perm(a, b, 0x7632);
-    raw[2][5] = __byte_perm(d, e, 0x5410);
-    raw[3][5] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][5] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 6;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][6] = __byte_perm(a, b, 0x5410);
-    raw[1][6] = __byte_perm(a, b, 0x7632);
-    raw[2][6] = __byte_perm(d, e, 0x5410);
-    raw[3][6] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][6] = c[0] >> (8 * i);
   }
 }
 

@@ -565,36 +565,49 @@ __device__ inline float load_element(const void *data, int dtype, int64_t at) {
   return dtype == POLARC_F16 ? from_half(bits) : as_float(static_cast<uint32_t>(bits) << 16);
 }
 
-// A few elements in turn, 16 bytes at a time where they can be.
+// Words in turn, 16 bytes at a time where they can be.
+template <int count>
+__device__ inline void load_words(const uint32_t *from, uint32_t (&words)[count]) {
+  static_assert(count % 4 == 0, "whole quads");
+  const uint4 *quads = reinterpret_cast<const uint4 *>(from);
+#pragma unroll
+  for (int i = 0; i < count / 4; i++) {
+    const uint4 quad = quads[i];
+    words[4 * i] = quad.x;
+    words[4 * i + 1] = quad.y;
+    words[4 * i + 2] = quad.z;
+    words[4 * i + 3] = quad.w;
+  }
+}
+
+// Elements in turn: many at a time where they stand on 16 bytes.
 template <int count>
 __device__ inline void load_elements(const void *data, int dtype, int64_t at, float (&x)[count]) {
   if constexpr (count % 8 == 0) {
     const unsigned char *from =
         static_cast<const unsigned char *>(data) + at * (dtype == POLARC_F32 ? 4 : 2);
     if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
-      const uint4 *quads = reinterpret_cast<const uint4 *>(from);
+      const uint32_t *words_at = reinterpret_cast<const uint32_t *>(from);
       if (dtype == POLARC_F32) {
+        uint32_t words[count];
+        load_words(words_at, words);
 #pragma unroll
-        for (int i = 0; i < count / 4; i++) {
-          const uint4 quad = quads[i];
-          x[4 * i] = as_float(quad.x);
-          x[4 * i + 1] = as_float(quad.y);
-          x[4 * i + 2] = as_float(quad.z);
-          x[4 * i + 3] = as_float(quad.w);
-        }
+        for (int i = 0; i < count; i++) x[i] = as_float(words[i]);
         return;
       }
+      uint32_t pairs[count / 2];
+      load_words(words_at, pairs);
+      if (dtype == POLARC_F16) {
 #pragma unroll
-      for (int i = 0; i < count / 8; i++) {
-        const uint4 quad = quads[i];
-        const uint32_t pairs[4] = {quad.x, quad.y, quad.z, quad.w};
+        for (int i = 0; i < count / 2; i++) {
+          x[2 * i] = from_half(static_cast<uint16_t>(pairs[i]));
+          x[2 * i + 1] = from_half(static_cast<uint16_t>(pairs[i] >> 16));
+        }
+      } else {
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-          const bool f16 = dtype == POLARC_F16;
-          const uint32_t pair = pairs[k];
-          x[8 * i + 2 * k] = f16 ? from_half(static_cast<uint16_t>(pair)) : as_float(pair << 16);
-          x[8 * i + 2 * k + 1] =
-              f16 ? from_half(static_cast<uint16_t>(pair >> 16)) : as_float(pair & 0xffff0000u);
+        for (int i = 0; i < count / 2; i++) {
+          x[2 * i] = as_float(pairs[i] << 16);
+          x[2 * i + 1] = as_float(pairs[i] & 0xffff0000u);
         }
       }
       return;

@@ -406,7 +406,7 @@ struct Shape {
   int parts;             // blocks that an item is the work of
   int alone;             // 1: a block has a multiprocessor to itself, and stays for all its items
 };
-constexpr int kernel_count = 20;
+constexpr int kernel_count = 22;
 struct Shapes {
   Shape of[kernel_count];
 };
@@ -581,36 +581,49 @@ __device__ inline float load_element(const void *data, int dtype, int64_t at) {
   return dtype == POLARC_F16 ? from_half(bits) : as_float(static_cast<uint32_t>(bits) << 16);
 }
 
-// A few elements in turn, 16 bytes at a time where they can be.
+// Words in turn, 16 bytes at a time where they can be.
+template <int count>
+__device__ inline void load_words(const uint32_t *from, uint32_t (&words)[count]) {
+  static_assert(count % 4 == 0, "whole quads");
+  const uint4 *quads = reinterpret_cast<const uint4 *>(from);
+#pragma unroll
+  for (int i = 0; i < count / 4; i++) {
+    const uint4 quad = quads[i];
+    words[4 * i] = quad.x;
+    words[4 * i + 1] = quad.y;
+    words[4 * i + 2] = quad.z;
+    words[4 * i + 3] = quad.w;
+  }
+}
+
+// Elements in turn: many at a time where they stand on 16 bytes.
 template <int count>
 __device__ inline void load_elements(const void *data, int dtype, int64_t at, float (&x)[count]) {
   if constexpr (count % 8 == 0) {
     const unsigned char *from =
         static_cast<const unsigned char *>(data) + at * (dtype == POLARC_F32 ? 4 : 2);
     if (reinterpret_cast<uintptr_t>(from) % 16 == 0) {
-      const uint4 *quads = reinterpret_cast<const uint4 *>(from);
+      const uint32_t *words_at = reinterpret_cast<const uint32_t *>(from);
       if (dtype == POLARC_F32) {
+        uint32_t words[count];
+        load_words(words_at, words);
 #pragma unroll
-        for (int i = 0; i < count / 4; i++) {
-          const uint4 quad = quads[i];
-          x[4 * i] = as_float(quad.x);
-          x[4 * i + 1] = as_float(quad.y);
-          x[4 * i + 2] = as_float(quad.z);
-          x[4 * i + 3] = as_float(quad.w);
-        }
+        for (int i = 0; i < count; i++) x[i] = as_float(words[i]);
         return;
       }
+      uint32_t pairs[count / 2];
+      load_words(words_at, pairs);
+      if (dtype == POLARC_F16) {
 #pragma unroll
-      for (int i = 0; i < count / 8; i++) {
-        const uint4 quad = quads[i];
-        const uint32_t pairs[4] = {quad.x, quad.y, quad.z, quad.w};
+        for (int i = 0; i < count / 2; i++) {
+          x[2 * i] = from_half(static_cast<uint16_t>(pairs[i]));
+          x[2 * i + 1] = from_half(static_cast<uint16_t>(pairs[i] >> 16));
+        }
+      } else {
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-          const bool f16 = dtype == POLARC_F16;
-          const uint32_t pair = pairs[k];
-          x[8 * i + 2 * k] = f16 ? from_half(static_cast<uint16_t>(pair)) : as_float(pair << 16);
-          x[8 * i + 2 * k + 1] =
-              f16 ? from_half(static_cast<uint16_t>(pair >> 16)) : as_float(pair & 0xffff0000u);
+        for (int i = 0; i < count / 2; i++) {
+          x[2 * i] = as_float(pairs[i] << 16);
+          x[2 * i + 1] = as_float(pairs[i] & 0xffff0000u);
         }
       }
       return;
@@ -3915,62 +3928,47 @@ __device__ inline void load_cells(const uint8_t *from, uint32_t from_cell, uint3
   static_cast<void>(first);
 }
 
-// Columns of four tokens to the words of each.
+// Columns of four tokens to the words of each; what stands behind the last byte of a cell is left.
 __device__ inline void to_tokens(const uint32_t (&column)[4 * half_words],
                                  uint32_t (&raw)[4][half_words]) {
   {
     const uint32_t *c = column + 4 * 0;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = 0;
-    raw[0][0] = __byte_perm(a, b, 0x5410);
-    raw[1][0] = __byte_perm(a, b, 0x7632);
-    raw[2][0] = __byte_perm(d, e, 0x5410);
-    raw[3][0] = __byte_perm(d, e, 0x7632);
+    raw[0][0] = __byte_perm(c[0], c[1], 0x0040);
+    raw[1][0] = __byte_perm(c[0], c[1], 0x0051);
+    raw[2][0] = __byte_perm(c[0], c[1], 0x0062);
+    raw[3][0] = __byte_perm(c[0], c[1], 0x0073);
   }
   {
     const uint32_t *c = column + 4 * 1;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[2], c[3], 0x5140);
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = __byte_perm(c[2], c[3], 0x7362);
-    raw[0][1] = __byte_perm(a, b, 0x5410);
-    raw[1][1] = __byte_perm(a, b, 0x7632);
-    raw[2][1] = __byte_perm(d, e, 0x5410);
-    raw[3][1] = __byte_perm(d, e, 0x7632);
+    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[0], c[1], 0x7362);
+    const uint32_t d = __byte_perm(c[2], c[3], 0x5140), e = __byte_perm(c[2], c[3], 0x7362);
+    raw[0][1] = __byte_perm(a, d, 0x5410);
+    raw[1][1] = __byte_perm(a, d, 0x7632);
+    raw[2][1] = __byte_perm(b, e, 0x5410);
+    raw[3][1] = __byte_perm(b, e, 0x7632);
   }
   {
     const uint32_t *c = column + 4 * 2;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][2] = __byte_perm(a, b, 0x5410);
-    raw[1][2] = __byte_perm(a, b, 0x7632);
-    raw[2][2] = __byte_perm(d, e, 0x5410);
-    raw[3][2] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][2] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 3;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[2], 0u, 0x5140);
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = __byte_perm(c[2], 0u, 0x7362);
-    raw[0][3] = __byte_perm(a, b, 0x5410);
-    raw[1][3] = __byte_perm(a, b, 0x7632);
-    raw[2][3] = __byte_perm(d, e, 0x5410);
-    raw[3][3] = __byte_perm(d, e, 0x7632);
+    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[0], c[1], 0x7362);
+    raw[0][3] = __byte_perm(a, c[2], 0x0410);
+    raw[1][3] = __byte_perm(a, c[2], 0x0532);
+    raw[2][3] = __byte_perm(b, c[2], 0x0610);
+    raw[3][3] = __byte_perm(b, c[2], 0x0732);
   }
   {
     const uint32_t *c = column + 4 * 4;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][4] = __byte_perm(a, b, 0x5410);
-    raw[1][4] = __byte_perm(a, b, 0x7632);
-    raw[2][4] = __byte_perm(d, e, 0x5410);
-    raw[3][4] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][4] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 5;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][5] = __byte_perm(a, b, 0x5410);
-    raw[1][5] = __byte_perm(a, b, 0x7632);
-    raw[2][5] = __byte_perm(d, e, 0x5410);
-    raw[3][5] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][5] = c[0] >> (8 * i);
   }
 }
 
@@ -4112,57 +4110,260 @@ __device__ inline void load_cells(const uint8_t *from, uint32_t from_cell, uint3
   static_cast<void>(first);
 }
 
-// Columns of four tokens to the words of each.
+// Columns of four tokens to the words of each; what stands behind the last byte of a cell is left.
 __device__ inline void to_tokens(const uint32_t (&column)[4 * half_words],
                                  uint32_t (&raw)[4][half_words]) {
   {
     const uint32_t *c = column + 4 * 0;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = 0;
-    raw[0][0] = __byte_perm(a, b, 0x5410);
-    raw[1][0] = __byte_perm(a, b, 0x7632);
-    raw[2][0] = __byte_perm(d, e, 0x5410);
-    raw[3][0] = __byte_perm(d, e, 0x7632);
+    raw[0][0] = __byte_perm(c[0], c[1], 0x0040);
+    raw[1][0] = __byte_perm(c[0], c[1], 0x0051);
+    raw[2][0] = __byte_perm(c[0], c[1], 0x0062);
+    raw[3][0] = __byte_perm(c[0], c[1], 0x0073);
   }
   {
     const uint32_t *c = column + 4 * 1;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[2], c[3], 0x5140);
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = __byte_perm(c[2], c[3], 0x7362);
-    raw[0][1] = __byte_perm(a, b, 0x5410);
-    raw[1][1] = __byte_perm(a, b, 0x7632);
-    raw[2][1] = __byte_perm(d, e, 0x5410);
-    raw[3][1] = __byte_perm(d, e, 0x7632);
+    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = __byte_perm(c[0], c[1], 0x7362);
+    const uint32_t d = __byte_perm(c[2], c[3], 0x5140), e = __byte_perm(c[2], c[3], 0x7362);
+    raw[0][1] = __byte_perm(a, d, 0x5410);
+    raw[1][1] = __byte_perm(a, d, 0x7632);
+    raw[2][1] = __byte_perm(b, e, 0x5410);
+    raw[3][1] = __byte_perm(b, e, 0x7632);
   }
   {
     const uint32_t *c = column + 4 * 2;
-    const uint32_t a = __byte_perm(c[0], c[1], 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], c[1], 0x7362), e = 0;
-    raw[0][2] = __byte_perm(a, b, 0x5410);
-    raw[1][2] = __byte_perm(a, b, 0x7632);
-    raw[2][2] = __byte_perm(d, e, 0x5410);
-    raw[3][2] = __byte_perm(d, e, 0x7632);
+    raw[0][2] = __byte_perm(c[0], c[1], 0x0040);
+    raw[1][2] = __byte_perm(c[0], c[1], 0x0051);
+    raw[2][2] = __byte_perm(c[0], c[1], 0x0062);
+    raw[3][2] = __byte_perm(c[0], c[1], 0x0073);
   }
   {
     const uint32_t *c = column + 4 * 3;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][3] = __byte_perm(a, b, 0x5410);
-    raw[1][3] = __byte_perm(a, b, 0x7632);
-    raw[2][3] = __byte_perm(d, e, 0x5410);
-    raw[3][3] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][3] = c[0] >> (8 * i);
   }
   {
     const uint32_t *c = column + 4 * 4;
-    const uint32_t a = __byte_perm(c[0], 0u, 0x5140), b = 0;
-    const uint32_t d = __byte_perm(c[0], 0u, 0x7362), e = 0;
-    raw[0][4] = __byte_perm(a, b, 0x5410);
-    raw[1][4] = __byte_perm(a, b, 0x7632);
-    raw[2][4] = __byte_perm(d, e, 0x5410);
-    raw[3][4] = __byte_perm(d, e, 0x7632);
+#pragma unroll
+    for (int i = 0; i < 4; i++) raw[i][4] = c[0] >> (8 * i);
   }
 }
 
 } // namespace value
+
+// Tables of joint9: every entry takes 128 bytes, in sixteen copies of two words or 32 of one, so
+// that the lanes of a warp never meet in a bank. Numbers in a table are times a factor for which
+// they round best to f16; the factors are divided out of the queries and of the result.
+struct Half_joint9 {
+  // the radius of one child of a node of level 6
+  Shared<float> key_above_l6;
+  // the radius of one child of a node of level 5
+  Shared<float> key_above_l5;
+  // radii below a node of level 4, times 0.8691406f
+  Shared<uint32_t> key_node_l4;
+  // radii at level 1 below a node of level 3, times 0.91796875f
+  Shared<uint2> key_triple_l3;
+  // a pair of coordinates, times 0.50878906f
+  Shared<uint32_t> key_pair;
+  // the radius of one child of a node of level 6
+  Shared<float> value_above_l6;
+  // the radius of one child of a node of level 5
+  Shared<float> value_above_l5;
+  // radii below a node of level 4, times 0.9091797f
+  Shared<uint32_t> value_node_l4;
+  // radii below a node of level 3, times 0.89453125f
+  Shared<uint32_t> value_node_l3;
+  // four coordinates below a node of level 2, the first one positive, times 0.84472656f
+  Shared<uint2> value_quad_l2;
+
+  static constexpr unsigned table_bytes =
+      128 * (16 + 16 + 8 + 512 + 32 + 8 + 8 + 4 + 4 + 512);
+  static constexpr float key_scale = 0.40593427f;
+  static constexpr float value_scale = 0.68700737f;
+
+  __device__ void take(SharedMemory &memory) {
+    key_above_l6 = memory.take<float>(16 * 32);
+    key_above_l5 = memory.take<float>(16 * 32);
+    key_node_l4 = memory.take<uint32_t>(8 * 32);
+    key_triple_l3 = memory.take<uint2>(512 * 16);
+    key_pair = memory.take<uint32_t>(32 * 32);
+    value_above_l6 = memory.take<float>(8 * 32);
+    value_above_l5 = memory.take<float>(8 * 32);
+    value_node_l4 = memory.take<uint32_t>(4 * 32);
+    value_node_l3 = memory.take<uint32_t>(4 * 32);
+    value_quad_l2 = memory.take<uint2>(512 * 16);
+  }
+
+  __device__ void fill(int thread, int threads) {
+    for (uint32_t i = thread; i < 16 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = key::half_direction_l6(((e >> 1u) & 7u));
+      key_above_l6[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 16 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = key::half_direction_l5(((e >> 1u) & 7u));
+      key_above_l5[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 left = key::half_direction_l4(((e >> 0u) & 7u));
+      key_node_l4[i] = to_half2(0.8691406f * left.x, 0.8691406f * left.y);
+    }
+    for (uint32_t i = thread; i < 512 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      const float2 left = key::half_direction_l2(((e >> 0u) & 7u));
+      const float2 right = key::half_direction_l2(((e >> 6u) & 7u));
+      const float2 parent = key::half_direction_l3(((e >> 3u) & 7u));
+      key_triple_l3[i] = make_uint2(
+          to_half2(0.91796875f * (parent.x * left.x), 0.91796875f * (parent.x * left.y)),
+          to_half2(0.91796875f * (parent.y * right.x), 0.91796875f * (parent.y * right.y)));
+    }
+    for (uint32_t i = thread; i < 32 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 left = key::half_direction_l1(((e >> 0u) & 31u));
+      key_pair[i] = to_half2(0.50878906f * left.x, 0.50878906f * left.y);
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = value::half_direction_l6(((e >> 1u) & 3u));
+      value_above_l6[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = value::half_direction_l5(((e >> 1u) & 3u));
+      value_above_l5[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 4 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 left = value::half_direction_l4(((e >> 0u) & 3u));
+      value_node_l4[i] = to_half2(0.9091797f * left.x, 0.9091797f * left.y);
+    }
+    for (uint32_t i = thread; i < 4 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 left = value::half_direction_l3(((e >> 0u) & 3u));
+      value_node_l3[i] = to_half2(0.89453125f * left.x, 0.89453125f * left.y);
+    }
+    for (uint32_t i = thread; i < 512 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      const float2 left = value::half_direction_l1((((e >> 0u) & 7u) << 1u));
+      const float2 right = value::half_direction_l1(((e >> 3u) & 15u));
+      const float2 parent = value::half_direction_l2(((e >> 7u) & 3u));
+      value_quad_l2[i] = make_uint2(
+          to_half2(0.84472656f * (parent.x * left.x), 0.84472656f * (parent.x * left.y)),
+          to_half2(0.84472656f * (parent.y * right.x), 0.84472656f * (parent.y * right.y)));
+    }
+  }
+
+  // The coordinates of a cell as eight pairs. `wide` and `narrow` are the lane's places in entries
+  // of two words and of one.
+  __device__ void decode_key(
+      const uint32_t (&raw)[key::half_words], uint32_t cell, uint32_t wide, uint32_t narrow,
+      uint32_t (&pair)[8]) const {
+    const uint32_t codes_0 = raw[0];
+    const uint32_t codes_1_0 = raw[1];
+    const uint32_t codes_1_1 = raw[2];
+    const uint32_t codes_2_0 = raw[3];
+    const uint32_t codes_3_0 = raw[4];
+    const uint32_t codes_4_0 = raw[5];
+    const float radius_0 = from_half(static_cast<uint16_t>(codes_0));
+    const float radius_l5 = radius_0 *
+        look_up(key_above_l6, ((codes_4_0 << 3u) & 0x700u) | ((cell >> 1u & 1u) << 7u) | narrow);
+    const float radius_l4 = radius_l5 *
+        look_up(key_above_l5, ((codes_3_0 << 3u) & 0x700u) | ((cell >> 0u & 1u) << 7u) | narrow);
+    const uint32_t root_0 = to_half2(radius_l4, radius_l4);
+    const uint32_t node_l4_0 = look_up(key_node_l4, ((codes_2_0 >> 2u) & 0x380u) | narrow);
+    const uint32_t radii_l3_0 = mul_half2(node_l4_0, root_0);
+    const uint2 triple_l3_0 = look_up(key_triple_l3, ((codes_2_0 << 7u) & 0xff80u) | wide);
+    const uint32_t radii_l1_0 = mul_half2(triple_l3_0.x, low_half(radii_l3_0));
+    const uint32_t radii_l1_1 = mul_half2(triple_l3_0.y, low_half(radii_l3_0));
+    const uint2 triple_l3_1 = look_up(key_triple_l3, ((codes_2_0 >> 5u) & 0xff80u) | wide);
+    const uint32_t radii_l1_2 = mul_half2(triple_l3_1.x, high_half(radii_l3_0));
+    const uint32_t radii_l1_3 = mul_half2(triple_l3_1.y, high_half(radii_l3_0));
+    const uint32_t leaf_0 = look_up(key_pair, ((codes_1_0 << 7u) & 0xf80u) | narrow);
+    const uint32_t pair_0 = mul_half2(leaf_0, low_half(radii_l1_0));
+    const uint32_t leaf_1 = look_up(key_pair, ((codes_1_0 << 2u) & 0xf80u) | narrow);
+    const uint32_t pair_1 = mul_half2(leaf_1, high_half(radii_l1_0));
+    const uint32_t leaf_2 = look_up(key_pair, ((codes_1_0 >> 3u) & 0xf80u) | narrow);
+    const uint32_t pair_2 = mul_half2(leaf_2, low_half(radii_l1_1));
+    const uint32_t leaf_3 = look_up(key_pair, ((codes_1_0 >> 8u) & 0xf80u) | narrow);
+    const uint32_t pair_3 = mul_half2(leaf_3, high_half(radii_l1_1));
+    const uint32_t leaf_4 = look_up(key_pair, ((codes_1_0 >> 13u) & 0xf80u) | narrow);
+    const uint32_t pair_4 = mul_half2(leaf_4, low_half(radii_l1_2));
+    const uint32_t leaf_5 = look_up(key_pair, ((codes_1_0 >> 18u) & 0xf80u) | narrow);
+    const uint32_t pair_5 = mul_half2(leaf_5, high_half(radii_l1_2));
+    const uint32_t leaf_6 =
+        look_up(key_pair, (__funnelshift_r(codes_1_0, codes_1_1, 23u) & 0xf80u) | narrow);
+    const uint32_t pair_6 = mul_half2(leaf_6, low_half(radii_l1_3));
+    const uint32_t leaf_7 = look_up(key_pair, ((codes_1_1 << 4u) & 0xf80u) | narrow);
+    const uint32_t pair_7 = mul_half2(leaf_7, high_half(radii_l1_3));
+    pair[0] = pair_0;
+    pair[1] = pair_1;
+    pair[2] = pair_2;
+    pair[3] = pair_3;
+    pair[4] = pair_4;
+    pair[5] = pair_5;
+    pair[6] = pair_6;
+    pair[7] = pair_7;
+    static_cast<void>(cell);
+    static_cast<void>(wide);
+    static_cast<void>(narrow);
+  }
+
+  // The coordinates of a cell as eight pairs. `wide` and `narrow` are the lane's places in entries
+  // of two words and of one.
+  __device__ void decode_value(
+      const uint32_t (&raw)[value::half_words], uint32_t cell, uint32_t wide, uint32_t narrow,
+      uint32_t (&pair)[8]) const {
+    const uint32_t codes_0 = raw[0];
+    const uint32_t codes_1_0 = raw[1];
+    const uint32_t codes_2_0 = raw[2];
+    const uint32_t codes_3_0 = raw[3];
+    const uint32_t codes_4_0 = raw[4];
+    const float radius_0 = from_half(static_cast<uint16_t>(codes_0));
+    const float radius_l5 = radius_0 *
+        look_up(value_above_l6, ((codes_4_0 << 2u) & 0x300u) | ((cell >> 1u & 1u) << 7u) | narrow);
+    const float radius_l4 = radius_l5 *
+        look_up(value_above_l5, ((codes_3_0 << 2u) & 0x300u) | ((cell >> 0u & 1u) << 7u) | narrow);
+    const uint32_t root_0 = to_half2(radius_l4, radius_l4);
+    const uint32_t node_l4_0 = look_up(value_node_l4, ((codes_2_0 << 1u) & 0x180u) | narrow);
+    const uint32_t radii_l3_0 = mul_half2(node_l4_0, root_0);
+    const uint32_t node_l3_0 = look_up(value_node_l3, ((codes_2_0 << 5u) & 0x180u) | narrow);
+    const uint32_t radii_l2_0 = mul_half2(node_l3_0, low_half(radii_l3_0));
+    const uint32_t node_l3_1 = look_up(value_node_l3, ((codes_2_0 >> 3u) & 0x180u) | narrow);
+    const uint32_t radii_l2_1 = mul_half2(node_l3_1, high_half(radii_l3_0));
+    uint2 quad_0 =
+        look_up(value_quad_l2, ((codes_1_0 << 6u) & 0x3f80u) | ((codes_2_0 << 14u) & 0xc000u) | wide);
+    quad_0.x ^= ((codes_1_0 << 15u) & 0x8000u);
+    const uint32_t pair_0 = mul_half2(quad_0.x, low_half(radii_l2_0));
+    const uint32_t pair_1 = mul_half2(quad_0.y, low_half(radii_l2_0));
+    uint2 quad_1 =
+        look_up(value_quad_l2, ((codes_1_0 >> 2u) & 0x3f80u) | ((codes_2_0 << 10u) & 0xc000u) | wide);
+    quad_1.x ^= ((codes_1_0 << 7u) & 0x8000u);
+    const uint32_t pair_2 = mul_half2(quad_1.x, high_half(radii_l2_0));
+    const uint32_t pair_3 = mul_half2(quad_1.y, high_half(radii_l2_0));
+    uint2 quad_2 =
+        look_up(value_quad_l2, ((codes_1_0 >> 10u) & 0x3f80u) | ((codes_2_0 << 6u) & 0xc000u) | wide);
+    quad_2.x ^= ((codes_1_0 >> 1u) & 0x8000u);
+    const uint32_t pair_4 = mul_half2(quad_2.x, low_half(radii_l2_1));
+    const uint32_t pair_5 = mul_half2(quad_2.y, low_half(radii_l2_1));
+    uint2 quad_3 =
+        look_up(value_quad_l2, ((codes_1_0 >> 18u) & 0x3f80u) | ((codes_2_0 << 2u) & 0xc000u) | wide);
+    quad_3.x ^= ((codes_1_0 >> 9u) & 0x8000u);
+    const uint32_t pair_6 = mul_half2(quad_3.x, high_half(radii_l2_1));
+    const uint32_t pair_7 = mul_half2(quad_3.y, high_half(radii_l2_1));
+    pair[0] = pair_0;
+    pair[1] = pair_1;
+    pair[2] = pair_2;
+    pair[3] = pair_3;
+    pair[4] = pair_4;
+    pair[5] = pair_5;
+    pair[6] = pair_6;
+    pair[7] = pair_7;
+    static_cast<void>(cell);
+    static_cast<void>(wide);
+    static_cast<void>(narrow);
+  }
+};
 
 // Tables of joint8: every entry takes 128 bytes, in sixteen copies of two words or 32 of one, so
 // that the lanes of a warp never meet in a bank. Numbers in a table are times a factor for which
@@ -4928,6 +5129,18 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
   }
 }
 
+constexpr unsigned attend_half_joint9_shared_bytes = attend_half_shared_bytes<Half_joint9>;
+constexpr unsigned attend_half_joint9_strided_shared_bytes = attend_half_joint9_shared_bytes;
+extern "C" __global__ void __launch_bounds__(attend_half_threads, 1)
+    small_d64_cuda_kernel_attend_half_joint9(const __grid_constant__ AttendArguments a) {
+  attend_half<Half_joint9, true>(a);
+}
+extern "C" __global__ void __launch_bounds__(attend_half_strided_threads, 1)
+    small_d64_cuda_kernel_attend_half_joint9_strided(
+        const __grid_constant__ AttendArguments a) {
+  attend_half<Half_joint9, false>(a);
+}
+
 constexpr unsigned attend_half_joint8_shared_bytes = attend_half_shared_bytes<Half_joint8>;
 constexpr unsigned attend_half_joint8_strided_shared_bytes = attend_half_joint8_shared_bytes;
 extern "C" __global__ void __launch_bounds__(attend_half_threads, 1)
@@ -5374,6 +5587,8 @@ constexpr Shapes shapes = { {
     {combine_attend_threads, combine_attend_shared_bytes, 1, 1, 0},
     {combine_attend_dense_threads, combine_attend_dense_shared_bytes, 1, 1, 0},
     {merge_threads, merge_shared_bytes, 1, 1, 0},
+    {attend_half_threads, attend_half_joint9_shared_bytes, 1, half_parts, 1},
+    {attend_half_strided_threads, attend_half_joint9_strided_shared_bytes, 1, half_parts, 1},
     {attend_half_threads, attend_half_joint8_shared_bytes, 1, half_parts, 1},
     {attend_half_strided_threads, attend_half_joint8_strided_shared_bytes, 1, half_parts, 1},
 } };

@@ -16,8 +16,8 @@
 //   POLARC_CUDA_SEED        a number, default 1: the order of threads and blocks
 //   POLARC_CUDA_CAPABILITY  of the device that is played, default 9.0
 //   POLARC_CUDA_SMS         multiprocessors that it has, default 132
-//   POLARC_CUDA_BLOCKS      a launch gets so many blocks at most: kernels that stride over their
-//                           work must not notice, and only then do they come around
+//   POLARC_CUDA_BLOCKS      a launch gets so many blocks at most, default 3: kernels stride over
+//                           their work, and must do so more than once to be tested; 0: all
 //
 // Not seen here: a __syncwarp that is missing behind a shuffle (which orders no memory on a GPU),
 // races between blocks that run at once, bank conflicts, more threads than __launch_bounds__ says,

@@ -55,6 +55,9 @@ inline cudaError_t kept(cudaError_t error) {
   return error;
 }
 
+// Blocks of a launch at most, unless the environment says otherwise.
+constexpr long usual_blocks = 3;
+
 // Shared memory beyond the usual 48 KiB that kernels have asked for.
 constexpr size_t usual_shared_bytes = 48 * 1024;
 inline std::mutex asked_lock;
@@ -172,9 +175,9 @@ inline cudaError_t cudaLaunchKernel(void (*kernel)(Arguments), dim3 grid, dim3 b
   const auto call = [](void (*function)(), const void *argument) {
     reinterpret_cast<void (*)(Arguments)>(function)(*static_cast<const Arguments *>(argument));
   };
-  if (const char *most = getenv("POLARC_CUDA_BLOCKS"))
-    if (const long blocks = atol(most); blocks > 0 && grid.x > static_cast<unsigned long>(blocks))
-      grid.x = static_cast<unsigned>(blocks);
+  const char *wanted = getenv("POLARC_CUDA_BLOCKS");
+  const long most = wanted ? atol(wanted) : usual_blocks;
+  if (most > 0 && grid.x > static_cast<unsigned long>(most)) grid.x = static_cast<unsigned>(most);
   run({any, call, arguments[0], type_name<Arguments>(), grid, block, shared_bytes});
   return cudaSuccess;
 }
