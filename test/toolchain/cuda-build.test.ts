@@ -13,10 +13,7 @@ import presets from '../../polarc.config.ts';
 import { target } from '../../targets/cuda/index.ts';
 import { emitted } from '../fixtures/emitted.ts';
 
-/** A newest and an oldest architecture prove most; the caches that others are measured by go through all. */
-const ALL = ['75', '80', '90', '100', '120'];
-const ENDS = ['75', '120'];
-const THOROUGH = ['llama_d128', 'llama_d128_rows'];
+const ARCHITECTURES = ['75', '80', '90', '100', '120'];
 
 const STAND_IN = fileURLToPath(new URL('../../templates/cuda/on_cpu', import.meta.url));
 const NVRTC_PROBE = fileURLToPath(new URL('../fixtures/nvrtc.cpp', import.meta.url));
@@ -51,7 +48,7 @@ describe.skipIf(!withNvcc)(`nvcc${withNvcc ? '' : ' is not installed: see docs/c
 
   /** What ptxas says of every kernel; rejects at any warning. */
   const compile = async (name: string): Promise<string> => {
-    const code = (THOROUGH.includes(name) ? ALL : ENDS).flatMap((architecture) => [
+    const code = ARCHITECTURES.flatMap((architecture) => [
       '-gencode',
       `arch=compute_${architecture},code=sm_${architecture}`,
     ]);
@@ -78,7 +75,7 @@ describe.skipIf(!withNvcc)(`nvcc${withNvcc ? '' : ' is not installed: see docs/c
       const said = await compiled.get(name)!;
       const kernels = [...said.matchAll(/Compiling entry function '(\w+)' for '(\w+)'\n.*\n(.*)/g)];
       const architectures = new Set(kernels.map(([, , architecture]) => architecture));
-      expect(architectures.size).toBe(THOROUGH.includes(name) ? ALL.length : ENDS.length);
+      expect(architectures.size).toBe(ARCHITECTURES.length);
       expect(kernels.length / architectures.size).toBeGreaterThanOrEqual(15);
       const faults = kernels
         .filter(

@@ -58,7 +58,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** What a case prints, its order of threads drawn with a seed. */
 const printed = (name: string, environment: Record<string, string> = {}, build: Build = 'g++') =>
   execFileSync(program(build), [name], {
-    env: { ...process.env, ...environment },
+    // Its kernels do not stride: each needs all of its blocks.
+    env: { ...process.env, POLARC_CUDA_BLOCKS: '0', ...environment },
     encoding: 'utf8',
   });
 
@@ -176,6 +177,7 @@ describe.skipIf(none)(`g++${none ? ' (not installed)' : ''}`, () => {
   it('launches no more blocks than it is told to', () => {
     expect(printed('blocks')).toBe('7 blocks\n');
     expect(printed('blocks', { POLARC_CUDA_BLOCKS: '2' })).toBe('2 blocks\n');
+    expect(printed('blocks', { POLARC_CUDA_BLOCKS: '' })).toBe('3 blocks\n');
   });
 
   it('plays the device that is asked for', () => {

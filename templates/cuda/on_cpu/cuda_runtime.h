@@ -176,7 +176,7 @@ inline cudaError_t cudaLaunchKernel(void (*kernel)(Arguments), dim3 grid, dim3 b
     reinterpret_cast<void (*)(Arguments)>(function)(*static_cast<const Arguments *>(argument));
   };
   const char *wanted = getenv("POLARC_CUDA_BLOCKS");
-  const long most = wanted ? atol(wanted) : usual_blocks;
+  const long most = wanted && *wanted ? atol(wanted) : usual_blocks;
   if (most > 0 && grid.x > static_cast<unsigned long>(most)) grid.x = static_cast<unsigned>(most);
   run({any, call, arguments[0], type_name<Arguments>(), grid, block, shared_bytes});
   return cudaSuccess;
