@@ -132,7 +132,7 @@ function quadsAtOnce(plan: Plan): number {
 }
 
 /** Registers of a thread that blocks of 16, 12 and 8 warps leave, less what the estimate may be short of. */
-const REGISTERS = { 16: 132, 12: 150, 8: 225 } as const;
+const REGISTERS = { 16: 132, 12: 156, 8: 225 } as const;
 
 /** Warps of a block: as many as registers allow, of which a multiprocessor has 65,536. */
 function warpsOf(
