@@ -2466,8 +2466,8 @@ extern "C" __global__ void __launch_bounds__(attend_threads, few_blocks)
 // ---- Attention in half precision: decoded once for the queries of a group, by tensor cores ----
 //
 // A lane owns whole cells of 16 coordinates, so that nothing is decoded twice and no decoded number
-// leaves the lane. Of keys it holds the rows of a matrix of 16 tokens, g = lane / 4 and g + 8, and
-// every fourth cell; of values the pairs of coordinates of cell g, tokens being what is summed over
+// leaves the lane. Of keys it holds two rows of a matrix of 16 tokens, g = lane / 4 and g + 8, and
+// a quarter of their cells; of values the pairs of coordinates of cell g, tokens being what is summed over
 // together with the parity of a coordinate. Columns are queries: four of them, twice, the second
 // time for odd coordinates of values.
 
@@ -2906,8 +2906,8 @@ constexpr unsigned attend_half_shared_bytes =
     4 * (2 * round_up(half_warps * half_columns, 4) + 2 * half_columns + 4 +
          half_slots * half_slot_floats + half_columns * half_pairs);
 
-// Softmax attention of a row's queries of a KV head over one split of packed tokens: a warp takes
-// every sixteenth step. Logits are in powers of two; their reference moves only when one exceeds it
+// Softmax attention of a row's queries of a KV head over one split of packed tokens, cut into equal
+// shares for the warps. Logits are in powers of two; their reference moves only when one exceeds it
 // by 8, so that the common step has no exchange between lanes.
 template <class Tables, bool packed> __device__ void attend_half(const AttendArguments &a) {
   using Keys = HalfKeys<packed>;
