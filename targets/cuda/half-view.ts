@@ -296,6 +296,13 @@ const look = (table: Table, index: string): number => table.name.length + index.
 /** Where a line would be too long it goes on in the next one. */
 const wrapAt = (columns: number): string => (columns > 97 ? '\n        ' : ' ');
 
+/** An index whose look-up would be too long for a line of its own: its last part goes on in the next one. */
+function wrappedIndex(table: Table, index: string): string {
+  const at = index.lastIndexOf(' | ');
+  if (at < 0 || look(table, index) + 7 <= 100) return index;
+  return `${index.slice(0, at)} |\n                ${index.slice(at + 3)}`;
+}
+
 function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): View {
   const entryShift = 7;
   const half = (factor: Half): string => {
@@ -339,7 +346,7 @@ function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): Vie
         name: step.name,
         radius: step.radius,
         table: step.table.name,
-        index,
+        index: wrappedIndex(step.table, index),
         wrap: wrapAt(step.radius.length + step.name.length + 18 + look(step.table, index)),
       };
     }
@@ -352,7 +359,7 @@ function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): Vie
       table: step.table.name,
       wide: step.table.wide,
       word: wordOf(step.table),
-      index,
+      index: wrappedIndex(step.table, index),
       wrap: wrapAt(step.name.length + 16 + wordOf(step.table).length + look(step.table, index)),
     };
   });

@@ -221,9 +221,13 @@ export function wordsView(codec: CodecPlan, words: CellWords): View {
         index: String(i),
         word: String(stream.first + (rows ? i : Math.floor(i / 4))),
       })),
-      // Two words from a multiple of two on are one load where records are aligned.
+      // Two words from a multiple of two on are one load where every record stands on such a multiple.
       double:
-        rows && !stream.funnel && stream.loaded === 2 && stream.from.every((bit) => bit % 64 < 32),
+        rows &&
+        codec.layout.unitBytes % 8 === 0 &&
+        !stream.funnel &&
+        stream.loaded === 2 &&
+        stream.from.every((bit) => bit % 64 < 32),
       firstWord: String(stream.first),
       secondWord: String(stream.first + 1),
       loadedWords: String(Math.ceil(rows ? stream.loaded : stream.loaded / 4)),

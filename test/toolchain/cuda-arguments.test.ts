@@ -115,8 +115,13 @@ describe('splits', () => {
     expect(printed({ POLARC_CUDA_SMS: '1' }).get('fixed units')).toBe(units);
   });
 
+  it('have as many tokens as an int32 holds at most', () => {
+    const units = printed({ POLARC_CUDA_SMS: '1' }).get('longest units');
+    expect(Number(units)).toBeGreaterThanOrEqual(2 * 2);
+  });
+
   it('give the workspace query and the call the same size', () => {
-    for (const name of ['short', 'long', 'fixed']) {
+    for (const name of ['short', 'long', 'fixed', 'longest']) {
       expect(lines.get(name)).toMatch(/^2 workspace_bytes is \d+: give \d+/);
     }
     expect(lines.get('exact')).toBe('0 ');

@@ -70,7 +70,7 @@ test('what is missing is named, with the versions of requirements.txt', async ()
     'utf8',
   )
     .split('\n')
-    .filter((line) => /^\w/.test(line));
+    .filter((line) => /^nvidia-cuda-(cuobjdump|nvdisasm)/.test(line));
   expect(message.replaceAll(empty, 'EMPTY')).toBe(
     `error[P301] there is no cuobjdump → only for counting instructions: python3 -m venv EMPTY/cache/cuda-tools && EMPTY/cache/cuda-tools/bin/pip install ${pins.join(' ')}`,
   );

@@ -74,7 +74,7 @@ describe('emitted WGSL', () => {
   test.each(SPECS.map((spec) => [spec.name, spec] as const))(
     '%s is valid within the core limits',
     async (_, spec) => {
-      const plan = lower(normalize(spec, { targets: [target] }));
+      const plan = lower(normalize(spec));
       const isHalf = plan.arithmetic.wgsl === 'half';
       const problems: string[] = [];
       for (const [name, code] of modulesOf(plan)) {
@@ -101,7 +101,7 @@ describe('emitted WGSL', () => {
   test('a wrong module is found', async () => {
     const device = await deviceWith([]);
     const [spec] = presets.caches;
-    const plan = lower(normalize(spec!, { targets: [target] }));
+    const plan = lower(normalize(spec!));
     const code = new Map(modulesOf(plan)).get('attend')!.replace('keys[', 'kyes[');
     const compute = { module: device.createShaderModule({ code }), entryPoint: 'attend' };
     await expect(

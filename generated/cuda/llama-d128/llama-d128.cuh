@@ -431,6 +431,34 @@ __device__ inline float sub_rn(float a, float b) {
   asm("sub.rn.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
   return c;
 }
+// The product by a power of two, with 0 for a denormal: rounded down, so that none becomes 2^-126.
+__device__ inline float mul_flushed(float a, float b) {
+  float c;
+  asm("mul.rz.ftz.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
+  return c;
+}
+__device__ inline float magnitude(float x) {
+  float y;
+  asm("abs.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// a > b, denormals and all.
+__device__ inline bool exceeds(float a, float b) {
+  uint32_t answer;
+  asm("{.reg .pred p; setp.gt.f32 p, %1, %2; selp.u32 %0, 1, 0, p;}"
+      : "=r"(answer)
+      : "f"(a), "f"(b));
+  return answer != 0;
+}
+
+// Adds a step to a sum where a > b.
+template <uint32_t step>
+__device__ inline void add_if_exceeds(uint32_t &sum, float a, float b) {
+  asm("{.reg .pred p; setp.gt.f32 p, %1, %2; @p add.u32 %0, %0, %3;}"
+      : "+r"(sum)
+      : "f"(a), "f"(b), "n"(step));
+}
+
 // f16 to float32 and back, ties to even; a NaN stays one.
 __device__ inline float from_half(uint16_t half) {
   float x;
@@ -665,16 +693,16 @@ struct Place {
 template <int unit_tokens>
 __device__ inline Place find_place(const polarc_pool &pool, int64_t slot, int64_t head,
                                    uint32_t *flags) {
-  if (slot < 0) return {nullptr, 0};
-  const int64_t page = slot / page_tokens;
-  const int offset = static_cast<int>(slot % page_tokens);
-  if (page >= pool.pages) {
-    raise_flag(flags, POLARC_SLOT_OUT_OF_RANGE);
-    return {nullptr, 0};
-  }
-  unsigned char *unit = static_cast<unsigned char *>(pool.data) + page * pool.page_stride +
-                        head * pool.head_stride + offset / unit_tokens * pool.unit_stride;
-  return {unit, offset % unit_tokens};
+  // Computed for any slot, so that lanes need not part; the page of a negative one is beyond all.
+  constexpr uint64_t tokens = page_tokens;
+  const uint64_t at = static_cast<uint64_t>(slot), page = at / tokens, offset = at % tokens;
+  const uint64_t start = page * static_cast<uint64_t>(pool.page_stride) +
+                         static_cast<uint64_t>(head) * static_cast<uint64_t>(pool.head_stride) +
+                         offset / unit_tokens * static_cast<uint64_t>(pool.unit_stride);
+  const bool found = page < static_cast<uint64_t>(pool.pages);
+  if (!found && slot >= 0) raise_flag(flags, POLARC_SLOT_OUT_OF_RANGE);
+  unsigned char *units = static_cast<unsigned char *>(pool.data);
+  return {found ? units + start : nullptr, static_cast<int>(offset % unit_tokens)};
 }
 
 // A barrier of the threads that work on one vector: a warp, or a block.
@@ -905,7 +933,8 @@ __device__ inline void load_record(Place place, Shared<uint32_t> record, int lan
 // ---- Encode: rows to packed slots, nearest codeword ----
 //
 // A lane encodes cells of 16 coordinates, so a row is the work of 8 lanes of a warp. Every
-// operation is rounded once, in the order of docs/format.md, and keeps denormals.
+// operation is rounded once, in the order of docs/format.md, and keeps denormals. Fused are exact
+// products alone, by 1, -1 and powers of two.
 
 constexpr int cell_size = 16, cells = 8;
 constexpr int cell_roots = 1; // projections that a cell passes upwards
@@ -915,17 +944,22 @@ constexpr int nodes = head_dim - blocks;  // of all levels
 
 // Shared memory of a warp.
 constexpr int warp_bytes =
-    round_up(warp_rows * cells * cell_roots * 4, 16) + round_up(warp_rows * head_dim * 4, 16) +
-    round_up(warp_rows * record_words * 4, 16);
-constexpr int encode_warps = 4 * warp_bytes <= 48 * 1024 ? 4 : 2;
+    round_up(warp_rows * cells * cell_roots * 4, 16) +
+    round_up(warp_rows * record_words * 4, 16) +
+    round_up(warp_rows * head_dim * 4, 16);
+constexpr int codebook_bytes = 16 * 16;
+constexpr int encode_warps = codebook_bytes + 4 * warp_bytes <= 48 * 1024 ? 4 : 2;
 constexpr int encode_threads = 32 * encode_warps;
 constexpr int encode_block_rows = encode_warps * warp_rows; // of a block at a time
-constexpr unsigned encode_shared_bytes = encode_warps * warp_bytes;
+constexpr unsigned encode_shared_bytes = codebook_bytes + encode_warps * warp_bytes;
 static_assert(encode_shared_bytes <= 48 * 1024, "what every device has");
 
-// A coordinate, or 0 for one that could lead to denormals.
-__device__ inline float cleaned(float x) {
-  return (as_bits(x) & 0x7fffffffu) < 0x1f800000u ? 0.0f : x; // 2^-64
+// A coordinate, or 0 for one that could lead to denormals: below 2^-64 the first product would be
+// one itself. `back` may have a sign, which the coordinate takes. Both products are exact; adding 0
+// makes a -0 positive, so that all signs behind count.
+constexpr float there = 0x1p-62f, back_again = 0x1p62f;
+__device__ inline float cleaned(float x, float back = back_again) {
+  return __fmaf_rn(mul_flushed(x, there), back, 0.0f);
 }
 
 // Of a difference that counts: below 2^-50 none does.
@@ -933,14 +967,67 @@ __device__ inline float squared(float e) {
   return (as_bits(e) & 0x7fffffffu) < 0x26800000u ? 0.0f : mul_rn(e, e);
 }
 
-// a > b of numbers that are not negative: their bits have the same order, and no flag of the
-// compiler makes denormals zero there.
-__device__ inline bool exceeds(float a, float b) { return as_bits(a) > as_bits(b); }
-
-struct Codeword {
-  uint32_t code;
-  float cos, sin;
+// A codeword, and the threshold above it. Lanes look at different ones at the same time, which
+// shared memory answers at once.
+struct alignas(16) Codeword {
+  float cos, sin, threshold;
 };
+// The codewords of a level among those of all levels.
+constexpr int codebook_l1 = 0;
+constexpr int codebook_l2 = 4;
+constexpr int codebook_l3 = 8;
+constexpr int codebook_l4 = 12;
+
+template <int entries>
+__device__ inline void copy_codebook(Shared<Codeword> codebook, const float (&cos)[entries],
+                                     const float (&sin)[entries], const float *threshold) {
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < entries; i += encode_threads) {
+    codebook[i].cos = cos[i];
+    codebook[i].sin = sin[i];
+    if (i + 1 < entries) codebook[i].threshold = threshold[i];
+  }
+}
+__device__ inline void copy_codebooks(Shared<Codeword> codewords) {
+  copy_codebook(codewords + codebook_l1, cos_l1, sin_l1, threshold_l1);
+  copy_codebook(codewords + codebook_l2, cos_l2, sin_l2, threshold_l2);
+  copy_codebook(codewords + codebook_l3, cos_l3, sin_l3, threshold_l3);
+  copy_codebook(codewords + codebook_l4, cos_l4, sin_l4, threshold_l4);
+  __syncthreads();
+}
+
+// The number of thresholds t with v > t u, by halving: they ascend. The first two comparisons know
+// between what they choose, those behind them look it up.
+template <uint32_t entries>
+__device__ inline uint32_t nearest(float middle, float lower, float upper,
+                                   Shared<Codeword> codebook, float u, float v) {
+  constexpr uint32_t half = entries / 2, quarter = entries / 4;
+  const bool above = exceeds(v, middle == 1.0f ? u : mul_rn(middle, u));
+  uint32_t code = above ? half : 0;
+  if constexpr (quarter > 0) {
+    add_if_exceeds<quarter>(code, v, mul_rn(above ? upper : lower, u));
+  }
+#pragma unroll
+  for (uint32_t step = quarter / 2; step > 0; step /= 2)
+    if (exceeds(v, mul_rn(codebook[code + step - 1].threshold, u))) code += step;
+  return code;
+}
+__device__ inline uint32_t nearest_l1(Shared<Codeword> codewords, float u, float v) {
+  return nearest<entries_l1>(1.0f, 0.41421357f, 2.4142137f,
+                             codewords + codebook_l1, u, v);
+}
+__device__ inline uint32_t nearest_l2(Shared<Codeword> codewords, float u, float v) {
+  return nearest<entries_l2>(1.0f, 0.51031834f, 1.9595611f,
+                             codewords + codebook_l2, u, v);
+}
+__device__ inline uint32_t nearest_l3(Shared<Codeword> codewords, float u, float v) {
+  return nearest<entries_l3>(1.0f, 0.61354196f, 1.6298804f,
+                             codewords + codebook_l3, u, v);
+}
+__device__ inline uint32_t nearest_l4(Shared<Codeword> codewords, float u, float v) {
+  return nearest<entries_l4>(1.0f, 0.70648f, 1.4154682f,
+                             codewords + codebook_l4, u, v);
+}
 
 // Of the codeword nearest to (u, v): the projection, which goes up the tree, and what it loses.
 __device__ inline float project(float u, float v, const Codeword &nearest) {
@@ -948,46 +1035,6 @@ __device__ inline float project(float u, float v, const Codeword &nearest) {
 }
 __device__ inline float loss(float u, float v, const Codeword &nearest) {
   return squared(sub_rn(mul_rn(u, nearest.sin), mul_rn(v, nearest.cos)));
-}
-
-// Level 1: the code is the number of thresholds t with v > t u.
-__device__ inline Codeword nearest_l1(float u, float v) {
-  Codeword nearest = {0, cos_l1[0], sin_l1[0]};
-#pragma unroll
-  for (uint32_t i = 1; i < entries_l1; i++)
-    if (exceeds(v, mul_rn(threshold_l1[i - 1], u)))
-      nearest = {i, cos_l1[i], sin_l1[i]};
-  return nearest;
-}
-
-// Level 2: the code is the number of thresholds t with v > t u.
-__device__ inline Codeword nearest_l2(float u, float v) {
-  Codeword nearest = {0, cos_l2[0], sin_l2[0]};
-#pragma unroll
-  for (uint32_t i = 1; i < entries_l2; i++)
-    if (exceeds(v, mul_rn(threshold_l2[i - 1], u)))
-      nearest = {i, cos_l2[i], sin_l2[i]};
-  return nearest;
-}
-
-// Level 3: the code is the number of thresholds t with v > t u.
-__device__ inline Codeword nearest_l3(float u, float v) {
-  Codeword nearest = {0, cos_l3[0], sin_l3[0]};
-#pragma unroll
-  for (uint32_t i = 1; i < entries_l3; i++)
-    if (exceeds(v, mul_rn(threshold_l3[i - 1], u)))
-      nearest = {i, cos_l3[i], sin_l3[i]};
-  return nearest;
-}
-
-// Level 4: the code is the number of thresholds t with v > t u.
-__device__ inline Codeword nearest_l4(float u, float v) {
-  Codeword nearest = {0, cos_l4[0], sin_l4[0]};
-#pragma unroll
-  for (uint32_t i = 1; i < entries_l4; i++)
-    if (exceeds(v, mul_rn(threshold_l4[i - 1], u)))
-      nearest = {i, cos_l4[i], sin_l4[i]};
-  return nearest;
 }
 
 // Codes of a cell that keep their distances from cell to cell: where they begin.
@@ -1000,21 +1047,21 @@ __device__ inline uint32_t piece_bit_1([[maybe_unused]] uint32_t i) {
   return 384u + 14u * i;
 }
 
-// The codes of a cell, bottom up, from its coordinates to its projections. A code is opaque, so
-// that it is computed where it is found: later it would take all its comparisons along.
+// The codes of a cell, bottom up, from its coordinates, none of which is -0, to its projections.
 template <bool with_errors>
-__device__ inline void encode_cell(float (&x)[cell_size], uint32_t cell, Shared<uint32_t> record,
+__device__ inline void encode_cell(float (&x)[cell_size], uint32_t cell,
+                                   Shared<Codeword> codewords, Shared<uint32_t> record,
                                    Shared<float> roots, Shared<float> losses) {
   uint32_t code_l1[8]; // sign of the first coordinate, index in the quadrant, other sign
 #pragma unroll
   for (int j = 0; j < 8; j++) {
-    const uint32_t first = as_bits(x[2 * j]), second = as_bits(x[2 * j + 1]);
-    const float u = as_float(first & 0x7fffffffu), v = as_float(second & 0x7fffffffu);
-    const Codeword nearest = nearest_l1(u, v);
-    // -0 counts as positive.
-    const uint32_t sign_u = first > 0x80000000u, sign_v = second > 0x80000000u;
-    code_l1[j] = opaque(bits_l1 == 1 ? sign_v
-                                     : sign_u | nearest.code << 1 | sign_v << (bits_l1 - 1));
+    const float u = magnitude(x[2 * j]), v = magnitude(x[2 * j + 1]);
+    // Opaque: a compiler would shift and mask it where one addition does.
+    const uint32_t sign_v = opaque(as_bits(x[2 * j + 1]) >> 31);
+    const uint32_t code = nearest_l1(codewords, u, v);
+    const Codeword nearest = codewords[codebook_l1 + code];
+    const uint32_t index_and_sign = code + (sign_v << (bits_l1 - 2));
+    code_l1[j] = __funnelshift_l(as_bits(x[2 * j]), index_and_sign, 1);
     x[j] = project(u, v, nearest);
     if constexpr (with_errors) losses[cell * 8u + j] = loss(u, v, nearest);
   }
@@ -1022,8 +1069,8 @@ __device__ inline void encode_cell(float (&x)[cell_size], uint32_t cell, Shared<
 #pragma unroll
   for (int j = 0; j < 4; j++) {
     const float u = x[2 * j], v = x[2 * j + 1];
-    const Codeword nearest = nearest_l2(u, v);
-    code_l2[j] = opaque(nearest.code);
+    code_l2[j] = nearest_l2(codewords, u, v);
+    const Codeword nearest = codewords[codebook_l2 + code_l2[j]];
     x[j] = project(u, v, nearest);
     if constexpr (with_errors) losses[64u + cell * 4u + j] = loss(u, v, nearest);
   }
@@ -1031,8 +1078,8 @@ __device__ inline void encode_cell(float (&x)[cell_size], uint32_t cell, Shared<
 #pragma unroll
   for (int j = 0; j < 2; j++) {
     const float u = x[2 * j], v = x[2 * j + 1];
-    const Codeword nearest = nearest_l3(u, v);
-    code_l3[j] = opaque(nearest.code);
+    code_l3[j] = nearest_l3(codewords, u, v);
+    const Codeword nearest = codewords[codebook_l3 + code_l3[j]];
     x[j] = project(u, v, nearest);
     if constexpr (with_errors) losses[96u + cell * 2u + j] = loss(u, v, nearest);
   }
@@ -1040,25 +1087,38 @@ __device__ inline void encode_cell(float (&x)[cell_size], uint32_t cell, Shared<
 #pragma unroll
   for (int j = 0; j < 1; j++) {
     const float u = x[2 * j], v = x[2 * j + 1];
-    const Codeword nearest = nearest_l4(u, v);
-    code_l4[j] = opaque(nearest.code);
+    code_l4[j] = nearest_l4(codewords, u, v);
+    const Codeword nearest = codewords[codebook_l4 + code_l4[j]];
     x[j] = project(u, v, nearest);
     if constexpr (with_errors) losses[112u + cell * 1u + j] = loss(u, v, nearest);
   }
 #pragma unroll
   for (int k = 0; k < cell_roots; k++) roots[cell * cell_roots + k] = x[k];
   put_within(record, piece_bit_0(cell),
-             code_l1[0] | (code_l1[1] << 4u) | (code_l1[2] << 8u) | (code_l1[3] << 12u) |
-             (code_l1[4] << 16u) | (code_l1[5] << 20u) | (code_l1[6] << 24u) |
+             code_l1[0] + (code_l1[1] << 4u) + (code_l1[2] << 8u) + (code_l1[3] << 12u) +
+             (code_l1[4] << 16u) + (code_l1[5] << 20u) + (code_l1[6] << 24u) +
              (code_l1[7] << 28u));
   put_bits(record, piece_bit_1(cell),
-             code_l2[0] | (code_l3[0] << 2u) | (code_l2[1] << 4u) | (code_l4[0] << 6u) |
-             (code_l2[2] << 8u) | (code_l3[1] << 10u) | (code_l2[3] << 12u));
+             code_l2[0] + (code_l3[0] << 2u) + (code_l2[1] << 4u) + (code_l4[0] << 6u) +
+             (code_l2[2] << 8u) + (code_l3[1] << 10u) + (code_l2[3] << 12u));
 }
 
 // A block's radius: its projection in the scale of the vector.
 __device__ inline float radius_of(float projection) {
   return mul_rn(projection, scale);
+}
+
+// A radius as it is stored, and what it decodes to. It is never negative; beyond the largest it is
+// the largest.
+struct Stored {
+  uint32_t bits;
+  float decoded;
+};
+constexpr uint32_t lost_radius = 0x7e00u; // of a block that is not finite
+__device__ inline Stored nearest_radius(float radius) {
+  const uint32_t half = to_half(radius);
+  const uint32_t bits = half < 0x7bffu ? half : 0x7bffu;
+  return {bits, from_half(static_cast<uint16_t>(bits))};
 }
 
 // Stores the radii of a row. Its lanes are told whether one of their projections is not finite.
@@ -1069,12 +1129,9 @@ __device__ inline bool encode_radii(Shared<uint32_t> record, Shared<float> roots
   for (int block = lane; block < blocks; block += row_lanes) {
     const float radius = radius_of(roots[block]);
     const bool finite = is_finite(roots[block]);
-    // Never negative; beyond the largest it is the largest.
-    const uint32_t half = to_half(radius);
-    const uint32_t nearest = half < 0x7bffu ? half : 0x7bffu;
-    const float decoded = from_half(static_cast<uint16_t>(nearest));
-    put_within(record, radius_bit(block), finite ? nearest : 0x7e00u);
-    if constexpr (with_errors) losses[nodes + block] = squared(sub_rn(radius, decoded));
+    const Stored stored = nearest_radius(radius);
+    put_within(record, radius_bit(block), finite ? stored.bits : lost_radius);
+    if constexpr (with_errors) losses[nodes + block] = squared(sub_rn(radius, stored.decoded));
     lost |= !finite;
   }
   return lost;
@@ -1100,6 +1157,13 @@ __device__ inline void clear_lost(Shared<uint32_t> record, Shared<float> roots, 
       clear_bits<bits_l4>(record, code_bit_l4(node));
 }
 
+
+// Whether a lane of the row says so. All lanes of the warp ask.
+__device__ inline bool any_of_row(bool said, int warp_row) {
+  const uint32_t lanes = __ballot_sync(all_lanes, said);
+  return (lanes >> warp_row * row_lanes & all_lanes >> (32 - row_lanes)) != 0;
+}
+
 // The squared error of a row, in the order of the format.
 __device__ inline float sum_losses(Shared<float> losses) {
   float error = 0.0f;
@@ -1113,14 +1177,12 @@ __device__ inline float sum_losses(Shared<float> losses) {
 
 // The coordinates of a cell: centred, clean, with their signs.
 __device__ inline void load_cell(const polarc_encode_params &p, const Item &item, uint32_t cell,
-                                 float (&x)[cell_size]) {
+                                 const float (&backs)[cell_size], float (&x)[cell_size]) {
   load_elements(p.rows.data, p.rows.dtype,
                 row_start(p.rows, item.row, item.head) + cell * cell_size, x);
-  const uint32_t signs = sign_words[cell * cell_size / 32u] >> cell * cell_size % 32u;
 #pragma unroll
   for (int k = 0; k < cell_size; k++) {
-    x[k] = cleaned(x[k]);
-    x[k] = as_float(as_bits(x[k]) ^ signs >> k << 31);
+    x[k] = cleaned(x[k], backs[k]);
   }
 }
 
@@ -1138,12 +1200,12 @@ __device__ inline void precondition(float (&x)[cell_size], int lane) {
   }
 #pragma unroll
   for (int apart = 1; apart < row_lanes; apart *= 2) {
-    // The upper one of two lanes subtracts itself.
-    const uint32_t sign = lane & apart ? 0x80000000u : 0u;
+    // The upper one of two lanes subtracts itself: a product by 1 or -1 is exact.
+    const float sign = lane & apart ? -1.0f : 1.0f;
 #pragma unroll
     for (int k = 0; k < cell_size; k++) {
       const float other = __shfl_xor_sync(all_lanes, x[k], apart);
-      x[k] = add_rn(other, as_float(as_bits(x[k]) ^ sign));
+      x[k] = __fmaf_rn(x[k], sign, other);
     }
   }
 }
@@ -1158,45 +1220,54 @@ template <bool with_errors> __device__ inline void encode_rows(const polarc_enco
   constexpr int block_rows = encode_block_rows;
 
   SharedMemory memory;
+  Shared<Codeword> codewords = memory.take<Codeword>(16);
+  copy_codebooks(codewords);
+  Shared<float> losses = memory.take<float>(block_rows * head_dim) + block_row * head_dim;
   Shared<float> roots = memory.take<float>(block_rows * cells * cell_roots) +
                         block_row * cells * cell_roots;
-  Shared<float> losses = memory.take<float>(block_rows * head_dim) + block_row * head_dim;
   Shared<uint32_t> record = memory.take<uint32_t>(block_rows * record_words) +
                             block_row * record_words;
 
-  const int64_t items = p.count * (p.head_end - p.head_begin);
-  const int64_t step = static_cast<int64_t>(gridDim.x) * block_rows;
-  for (int64_t first = static_cast<int64_t>(blockIdx.x) * block_rows + warp * warp_rows;
-       first < items; first += step) {
-    Item item = {0, p.head_begin};
-    Place place = {nullptr, 0};
-    if (first + warp_row < items) {
-      item = item_of(first + warp_row, p.count);
-      item.head += p.head_begin;
-      place = find_place<unit_tokens>(p.cache, p.slots[item.row], item.head,
-                                      lane == 0 ? p.flags : nullptr);
-    }
-    for (int i = lane; i < record_words; i += row_lanes) record[i] = 0;
+  static_assert(cells == row_lanes, "a lane a cell");
+  const uint32_t cell = static_cast<uint32_t>(lane);
+  const uint32_t signs = sign_words[cell * cell_size / 32u] >> cell * cell_size % 32u;
+  float backs[cell_size];
+#pragma unroll
+  for (int k = 0; k < cell_size; k++) // opaque: kept, not made anew for every row
+    backs[k] = as_float(opaque(as_bits(back_again) ^ signs >> k << 31));
 
-    // A row that is skipped goes along as zeros: its lanes are needed, its result is not.
-    static_assert(cells == row_lanes, "a lane a cell");
-    const uint32_t cell = static_cast<uint32_t>(lane);
-    float x[cell_size] = {};
-    if (place.unit) load_cell(p, item, cell, x);
+  const int64_t items = p.count * (p.head_end - p.head_begin);
+  int64_t first = static_cast<int64_t>(blockIdx.x) * block_rows + warp * warp_rows;
+  if (first >= items) return;
+  // A division for the first rows and one for the distance from trip to trip: none in the loop.
+  const int64_t step = static_cast<int64_t>(gridDim.x) * block_rows;
+  const Item ahead = item_of(step, p.count);
+  Item next = item_of(first + warp_row, p.count);
+  next.head += p.head_begin;
+  for (; first < items; first += step) {
+    // Lanes without a row, and those of one that is skipped, go along with some row: they are
+    // needed, what they find is not.
+    const bool has_row = next.head < p.head_end;
+    const Item item = has_row ? next : Item{0, p.head_begin};
+    const int64_t slot = has_row ? p.slots[item.row] : -1;
+    next = {next.row + ahead.row, next.head + ahead.head};
+    if (next.row >= p.count) next = {next.row - p.count, next.head + 1};
+
+    float x[cell_size];
+    load_cell(p, item, cell, backs, x);
+    const Place place = find_place<unit_tokens>(p.cache, slot, item.head,
+                                                lane == 0 ? p.flags : nullptr);
+    for (int i = lane; i < record_words; i += row_lanes) record[i] = 0;
     precondition(x, lane);
     __syncwarp();
-    encode_cell<with_errors>(x, cell, record, roots, losses);
+    encode_cell<with_errors>(x, cell, codewords, record, roots, losses);
     __syncwarp();
 
     const bool lost = encode_radii<with_errors>(record, roots, losses, lane);
-    const uint32_t lost_lanes = __ballot_sync(all_lanes, lost);
-    const bool row_lost =
-        (lost_lanes >> warp_row * row_lanes & all_lanes >> (32 - row_lanes)) != 0;
+    const bool row_lost = any_of_row(lost, warp_row);
     __syncwarp();
-    if (lost_lanes != 0) {
-      if (row_lost) clear_lost(record, roots, lane);
-      __syncwarp();
-    }
+    if (row_lost) clear_lost(record, roots, lane);
+    __syncwarp();
 
     if (place.unit) {
       store_record<row_lanes>(place, record, lane);
@@ -1736,7 +1807,7 @@ __device__ inline uint32_t find_sequence(const polarc_index &index, int64_t s, R
 // Whether a page that holds a token lies outside the pool. All threads of a block ask together.
 __device__ inline uint32_t check_pages(const RowState &state, int64_t pool_pages,
                                        Shared<uint32_t> room, int thread) {
-  const int32_t count = (state.length + page_tokens - 1) / page_tokens;
+  const int32_t count = state.length / page_tokens + (state.length % page_tokens != 0);
   uint32_t flags = 0;
   if (state.pages) {
 #pragma unroll 8
@@ -2503,9 +2574,9 @@ extern "C" __global__ void __launch_bounds__(attend_threads, few_blocks)
 //
 // A lane owns whole cells of 16 coordinates, so that nothing is decoded twice and no decoded number
 // leaves the lane. Of keys it holds two rows of a matrix of 16 tokens, g = lane / 4 and g + 8, and
-// a quarter of their cells; of values the pairs of coordinates of cell g, tokens being what is summed over
-// together with the parity of a coordinate. Columns are queries: four of them, twice, the second
-// time for odd coordinates of values.
+// a quarter of their cells; of values the pairs of coordinates of cell g, tokens being what is
+// summed over together with the parity of a coordinate. Columns are queries: four of them, twice,
+// the second time for odd coordinates of values.
 
 constexpr int half_step = 32; // tokens of a step of a warp
 constexpr int half_sets = half_step / 16;

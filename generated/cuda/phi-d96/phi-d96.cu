@@ -669,13 +669,15 @@ Splits splits_of(int64_t tokens, int64_t max_tokens) {
 
 constexpr int64_t split_step = 32;    // splits begin at its multiples
 constexpr int64_t least_split = 256;  // tokens
+constexpr int64_t most_split = 0x7fffffe0; // kernels count them in int32
 constexpr int64_t start_tokens = 128; // what a split costs beside its own tokens, in tokens
 
-// At most `wanted` splits, as equal as can be.
+// At most `wanted` splits, as equal as can be; more only where one cannot hold its share.
 Splits splits_into(int64_t wanted, int64_t max_tokens) {
   const int64_t count = wanted > 1 ? wanted : 1, step = split_step * count;
   const int64_t tokens = (max_tokens + step - 1) / step * split_step;
-  return splits_of(tokens > least_split ? tokens : least_split, max_tokens);
+  const int64_t most = tokens < most_split ? tokens : most_split;
+  return splits_of(most > least_split ? most : least_split, max_tokens);
 }
 
 // The splits that are done first where `blocks` run at once and `sequences` of such a length are

@@ -451,6 +451,28 @@ inline float __uint2float_rn(unsigned x) { return static_cast<float>(x); }
 
 // ---- The machine: what machine.cuh says in PTX ----
 
+inline float magnitude(float x) { return __uint_as_float(__float_as_uint(x) & 0x7fffffffu); }
+
+// The product by a power of two, with 0 for a denormal.
+inline float mul_flushed(float a, float b) {
+  const double product = static_cast<double>(a) * static_cast<double>(b); // exact
+  return fabs(product) < 0x1p-126 ? copysignf(0.0f, static_cast<float>(product)) : mul_rn(a, b);
+}
+
+// a > b by their bits, whose order is that of the numbers, denormals and all.
+inline bool exceeds(float a, float b) {
+  if (polarc_on_cpu::is_nan(a) || polarc_on_cpu::is_nan(b)) return false;
+  const auto order = [](float x) {
+    const auto bits = static_cast<int32_t>(__float_as_uint(x));
+    return bits < 0 ? -(bits & 0x7fffffff) : bits;
+  };
+  return order(a) > order(b);
+}
+
+template <uint32_t step> inline void add_if_exceeds(uint32_t &sum, float a, float b) {
+  if (exceeds(a, b)) sum += step;
+}
+
 // f16 to float32 and back, ties to even; a NaN stays one.
 inline float from_half(uint16_t half) {
   const uint32_t sign = uint32_t(half & 0x8000u) << 16, magnitude = half & 0x7fffu;
