@@ -1,9 +1,8 @@
-/** What GPUs would make of emitted attention, counted in its machine code: `bench` prints it where there is none. */
+/** What GPUs would make of emitted attention and encode, counted in its machine code: `bench` prints it where there is none. */
 
-import type { Plan } from '../../generator/plan/index.ts';
 import type { BuildOptions, Prediction } from '../../generator/target/index.ts';
 import { type CompiledKernel, compiledKernels } from './cubin.ts';
-import { sizeOfToken, type TokenLoop, tokenLoopsOf } from './hot-loops.ts';
+import { type TokenLoop, tokenLoopsOf } from './hot-loops.ts';
 import { forecast, headroom } from './sass-count.ts';
 import { isLocalAccess } from './sass-pipes.ts';
 import { ARCHITECTURES, type Architecture, GPUS } from './sass-rates.ts';
@@ -25,7 +24,7 @@ export async function predict(
       const { name } = architecture;
       const kernels = { folder, plan, architecture: name, kernels: loops, progress };
       return (await compiledKernels(kernels)).map((kernel, index) =>
-        predictionOf(plan, kernel, loops[index]!, architecture),
+        predictionOf(kernel, loops[index]!, architecture),
       );
     }),
   );
@@ -35,19 +34,21 @@ export async function predict(
 }
 
 function predictionOf(
-  plan: Plan,
   { sass, resources, constants }: CompiledKernel,
-  { kernel, ...hints }: TokenLoop,
+  { kernel, size, ...hints }: TokenLoop,
   architecture: Architecture,
 ): Prediction {
-  const { threads, sharedBytes, tokens, rounds } = constants as Record<
-    keyof TokenLoop['constants'],
-    number
-  >;
+  const {
+    threads,
+    sharedBytes,
+    tokens,
+    rounds = 1,
+  } = constants as {
+    readonly [name in keyof TokenLoop['constants']]: number;
+  };
   const { registers } = resources;
-  const token = sizeOfToken(plan);
-  const coordinates = (token.coordinates * tokens) / rounds;
-  const bytes = (token.bytes * tokens) / rounds;
+  const coordinates = (size.coordinates * tokens) / rounds;
+  const bytes = (size.bytes * tokens) / rounds;
   const { count, cycles, bound } = forecast(sass, hints, architecture);
   return {
     kernel,

@@ -12,8 +12,13 @@ export interface LoopHints {
    * on a path that is hardly taken. Left out: it has none that matter.
    */
   readonly trips?: readonly number[];
-  /** The path that counts has such an instruction, modifiers and all: `PMTRIG` of `asm volatile("pmevent 0;")`. */
-  readonly contains?: string;
+  /**
+   * The path that counts has such an instruction, modifiers and all: `PMTRIG` of `asm volatile("pmevent 0;")`; of
+   * several, each.
+   */
+  readonly contains?: string | readonly string[];
+  /** Of the loops that have such a path the smallest one counts: the others do the same and more. */
+  readonly smallest?: boolean;
   /** Some trips take the shortest path through such an instruction instead, `share` of them. */
   readonly detours?: readonly { readonly contains: string; readonly share: number }[];
 }
@@ -48,12 +53,13 @@ export function hotPathOf(kernel: SassKernel, hints: LoopHints = {}): HotPath {
     const path = pathThrough(flow, loop, hints);
     if (path === null) continue;
     const score = scoreOf(flow, path, inside === undefined ? loop.inner : []);
-    if (best === null || less(best.score, score)) best = { path, score, loop };
+    const [low, high] = hints.smallest ? [score, best?.score] : [best?.score, score];
+    if (low === undefined || high === undefined || less(low, high)) best = { path, score, loop };
   }
   if (best === null) {
     const wanted = [
       ...(inside === undefined ? [] : [` that holds ${inside} others`]),
-      ...(hints.contains === undefined ? [] : [` with ${hints.contains}`]),
+      ...(hints.contains === undefined ? [] : [` with ${marksOf(hints).join(' and ')}`]),
     ].join('');
     throw missing(kernel.name, wanted);
   }
@@ -101,25 +107,37 @@ export const isCall = ({ opcode, predicate }: Instruction): boolean =>
 const tensorOf = (instructions: readonly Instruction[]): number =>
   instructions.filter((instruction) => pipeOf(instruction) === 'tensor').length;
 
+const marksOf = ({ contains = [] }: Pick<LoopHints, 'contains'>): readonly string[] =>
+  typeof contains === 'string' ? [contains] : contains;
+
 /**
- * The best path from the header to a jump back, which passes loops inside once; null where none holds an instruction
- * that it has to.
+ * The best path from the header to a jump back, which passes loops inside once; null where none holds the
+ * instructions that it has to.
  */
-function pathThrough(flow: Flow, loop: Loop, { trips, contains }: LoopHints): Path | null {
+function pathThrough(flow: Flow, loop: Loop, hints: LoopHints): Path | null {
+  const { trips } = hints;
   const inside = allLoops(loop.inner);
   const entered = new Set(
     loop.inner
       .filter((inner) => inside.length === trips?.length && trips[inside.indexOf(inner)]! > 0)
       .map(({ header }) => header),
   );
-  const isMarked = (block: number): boolean =>
-    !loop.inner.some(({ body }) => body.has(block)) &&
-    flow.blocks[block]!.instructions.some((each) => mnemonic(each) === contains);
+  const marks = marksOf(hints);
+  /** Bit i: the block has mark i. */
+  const marksIn = (block: number): number =>
+    loop.inner.some(({ body }) => body.has(block))
+      ? 0
+      : marks.reduce(
+          (bits, mark, i) =>
+            flow.blocks[block]!.instructions.some((each) => mnemonic(each) === mark)
+              ? bits | (1 << i)
+              : bits,
+          0,
+        );
   const position = new Map(flow.order.map((block, at) => [block, at]));
-  /** By block, of paths that end there: the best one that has passed a mark, and the best one that has not. */
-  const marked = new Map<number, Path>();
-  const plain = new Map<number, Path>();
-  const extend = (paths: Map<number, Path>, to: number, from: Path | undefined): void => {
+  /** By the marks that a path has passed and the block that it ends in, the best one. */
+  const best = Array.from({ length: 1 << marks.length }, () => new Map<number, Path>());
+  const extend = (passed: number, to: number, from: Path | undefined): void => {
     const { instructions } = flow.blocks[to]!;
     const before = from?.rank ?? { entered: 0, tensor: 0, calls: 0, size: 0 };
     const rank = {
@@ -128,21 +146,21 @@ function pathThrough(flow: Flow, loop: Loop, { trips, contains }: LoopHints): Pa
       calls: before.calls + instructions.filter(isCall).length,
       size: before.size + instructions.length,
     };
+    const paths = best[passed | marksIn(to)]!;
     const known = paths.get(to);
     if (known !== undefined && !better(rank, known.rank)) return;
     paths.set(to, { blocks: [...(from?.blocks ?? []), to], rank });
   };
-  extend(isMarked(loop.header) ? marked : plain, loop.header, undefined);
+  extend(0, loop.header, undefined);
   for (const block of flow.order) {
     for (const to of flow.blocks[block]!.successors) {
       // Jumps back, of this loop and of those inside, end a path.
       if (!loop.body.has(to) || position.get(to)! <= position.get(block)!) continue;
-      if (marked.has(block)) extend(marked, to, marked.get(block));
-      if (plain.has(block)) extend(isMarked(to) ? marked : plain, to, plain.get(block));
+      for (const [passed, paths] of best.entries())
+        if (paths.has(block)) extend(passed, to, paths.get(block));
     }
   }
-  const ends = contains === undefined ? plain : marked;
-  const paths = loop.latches.flatMap((latch) => ends.get(latch) ?? []);
+  const paths = loop.latches.flatMap((latch) => best.at(-1)!.get(latch) ?? []);
   // Of several jumps back, the one behind the most work.
   return paths.reduce<Path | null>(
     (a, b) =>

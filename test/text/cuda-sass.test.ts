@@ -174,6 +174,30 @@ describe('loops', () => {
     expect([marked.instructions, marked.pipes.xu, marked.path.cold]).toEqual([27, 1, 0]);
   });
 
+  test('of several marks the path has each, and of several loops the smallest may count', () => {
+    const loops = written(
+      '@P0 BRA 0x20',
+      'LDG.E.128 R0, desc[UR4][R2.64]',
+      'FADD R1, R1, 1', // 0x20
+      '@P1 BRA 0x50',
+      'STG.E desc[UR4][R2.64], R0',
+      '@P2 BRA 0x0', // 0x50
+      'LDG.E.128 R0, desc[UR4][R2.64]', // 0x60
+      'STG.E desc[UR4][R2.64], R0',
+      '@P2 BRA 0x60',
+      'EXIT',
+    );
+    const count = (hints: Parameters<typeof countLoop>[1]): number =>
+      countLoop(loops, hints).instructions;
+    expect(count({})).toBe(4);
+    expect(count({ contains: 'LDG.E.128' })).toBe(5);
+    expect(count({ contains: ['LDG.E.128', 'STG.E'] })).toBe(6);
+    expect(count({ contains: ['LDG.E.128', 'STG.E'], smallest: true })).toBe(3);
+    expect(() => count({ contains: ['LDG.E.128', 'HMMA'] })).toThrow(
+      'the machine code of written has no loop with LDG.E.128 and HMMA to count',
+    );
+  });
+
   test('a detour counts by its share, the shortest one of those with the instruction', () => {
     const kernel = written(
       'IADD3 R0, R0, 0x1, RZ',

@@ -97,7 +97,7 @@ it('has all that machine.cuh leaves to it', () => {
   const here = readFileSync(join(EMULATOR, 'cuda_on_cpu.h'), 'utf8');
   const [, device] = /#ifndef POLARC_ON_CPU.*?\n(.*?)\n#endif\n\nconstexpr/s.exec(machine)!;
   const names = [...device!.matchAll(/__device__ inline \w+ (\w+)\(/g)].map(([, name]) => name!);
-  expect(names).toContain('wait_for_copies');
+  expect(names).toContain('transpose_8x8');
   const absent = names.filter((name) => !new RegExp(`(inline \\w+ |\\()${name}[(,]`).test(here));
   expect(absent).toEqual([]);
 });

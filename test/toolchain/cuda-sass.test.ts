@@ -44,9 +44,13 @@ describe.skipIf(SKIP)(`machine code of emitted attention${SKIP ? ` (${SKIP})` : 
       const predictions = await predict({ folder, plan });
       rmSync(folder, { recursive: true });
       expect(predictions.flatMap(({ notes }) => notes)).toEqual([]);
+      // Encode is the same for all groups: it stands there once.
+      const own = predictions.filter(
+        ({ kernel }) => kernel.startsWith('attend') || format === FORMATS[0],
+      );
       rows.set(
         titleOf(format),
-        predictions.map((each) => rowOf(format, each)),
+        own.map((each) => rowOf(format, each)),
       );
     }
     if (UPDATE) writeRows([...rows.values()].flat());
@@ -75,11 +79,13 @@ describe.skipIf(SKIP)(`machine code of emitted attention${SKIP ? ` (${SKIP})` : 
       expect(Number(row.registers), titleOfRow(row)).toBeLessThanOrEqual(128);
       expect(Number(row.spills), titleOfRow(row)).toBe(0);
     }
-    const instructions = (tables: string): number =>
-      Number(own.find((row) => row.tables === tables && row.for === 'sm_90')!.instructions);
+    const instructions = (kernel: string): number =>
+      Number(own.find((row) => row.kernel === kernel && row.for === 'sm_90')!.instructions);
     expect(instructions('joint10')).toBeLessThanOrEqual(2.3);
     expect(instructions('joint9')).toBeLessThanOrEqual(2.8);
     expect(instructions('joint8')).toBeLessThanOrEqual(3.2);
+    // Half of the bandwidth of a copy allows 44.
+    expect(instructions('encode_key')).toBeLessThanOrEqual(35);
   });
 
   test('no format of at most 4 bits a code takes more than 7 instructions at group 4', async () => {

@@ -545,27 +545,6 @@ __device__ inline uint32_t transpose_8x8(uint32_t pair) {
   return transposed;
 }
 
-// Sixteen bytes from global to shared memory, in the background where the machine can: there they
-// are after a wait for all groups but the last `ahead` ones, and a barrier.
-__device__ inline void copy_async(Shared<uint4> to, const void *from) {
-#if __CUDA_ARCH__ >= 800
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from) : "memory");
-#else
-  *to = *static_cast<const uint4 *>(from);
-#endif
-}
-__device__ inline void commit_copies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;" : : : "memory");
-#endif
-}
-template <int ahead> __device__ inline void wait_for_copies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" : : "n"(ahead) : "memory");
-#endif
-}
-
 #endif
 
 constexpr unsigned all_lanes = 0xffffffffu;
