@@ -77,7 +77,8 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
         what: 'a threshold',
         found: ['encode_key'],
         innocent: 'attend',
-        place: /(threshold_l2\[\d+\] = \{\s*[0-9.]+f, )([0-9.]+f)/g,
+        // The first argument is the one in the middle: 1, by which nothing is multiplied.
+        place: /(nearest<entries_l2>\([0-9.]+f, )([0-9.]+f)/g,
         edit: (_whole, before, literal) => `${before}${larger(literal!)}`,
       },
       {
