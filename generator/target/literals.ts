@@ -88,3 +88,12 @@ export const u32 = (value: number): string => `${value}u`;
 
 /** `wrapList` over unsigned whole numbers. */
 export const wordEntries = (values: readonly number[]): string => wrapList(values.map(u32));
+
+/** A text of '0' and '1' as unsigned words: character i is bit i mod 32 of word ⌊i / 32⌋. */
+export function bitWords(text: string): string {
+  const words = new Array<number>(Math.ceil(text.length / 32)).fill(0);
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === '1') words[i >> 5] = (words[i >> 5]! | (1 << (i & 31))) >>> 0;
+  }
+  return wordEntries(words);
+}

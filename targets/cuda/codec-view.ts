@@ -2,11 +2,11 @@
 
 import type { CodecPlan, LevelPlan, Role } from '../../generator/plan/index.ts';
 import {
+  bitWords,
   floatList,
   floatLiteral,
   positionFunction,
   type View,
-  wordEntries,
 } from '../../generator/target/index.ts';
 
 /**
@@ -42,15 +42,6 @@ function levelView(level: LevelPlan, codes: readonly number[]): View {
 
 const memoryOf = (entries: number): string =>
   entries > MOST_SELECTED ? '__device__' : '__constant__';
-
-/** A row of H_m, or the signs, as words: character i is bit i. */
-function signWords(row: string): string {
-  const words = new Array<number>(Math.ceil(row.length / 32)).fill(0);
-  for (let i = 0; i < row.length; i++) {
-    if (row[i] === '1') words[i >> 5] = (words[i >> 5]! | (1 << (i & 31))) >>> 0;
-  }
-  return wordEntries(words);
-}
 
 /** What templates/cuda/partials/constants.cuh.hbs is filled from, `role` being its namespace. */
 export function codecView(role: Role, codec: CodecPlan): View {
@@ -99,6 +90,6 @@ export function codecView(role: Role, codec: CodecPlan): View {
     paley: hadamard !== null && hadamard.order > 1,
     order: String(hadamard?.order ?? 1),
     log2: String(hadamard?.log2 ?? 0),
-    signs: hadamard === null ? '' : signWords(hadamard.signs),
+    signs: hadamard === null ? '' : bitWords(hadamard.signs),
   };
 }

@@ -4,7 +4,7 @@
  */
 
 import type { CodecPlan } from '../../generator/plan/index.ts';
-import { directions } from '../../generator/target/index.ts';
+import { bestHalfScale, directions } from '../../generator/target/index.ts';
 
 export const CELL = 16;
 /** Levels whose nodes lie within a cell. */
@@ -141,31 +141,8 @@ export function fieldsOf(codec: CodecPlan): readonly Field[] {
   return fields;
 }
 
-const word = new Uint32Array(1);
-const float = new Float32Array(word.buffer);
-
-/** The nearest f16, ties to even, of 0 or a number of a magnitude from 2⁻¹⁴ on. */
-function roundToHalf(value: number): number {
-  float[0] = value;
-  word[0]! += 0xfff + ((word[0]! >>> 13) & 1);
-  word[0]! &= 0xffffe000;
-  return float[0]!;
-}
-
+/** Factors that are tried for a table. */
 const SCALE_STEPS = 512;
-
-/** The factor for which the numbers round best: their systematic error is what no averaging removes. */
-function bestScale(numbers: readonly number[]): number {
-  let best = { scale: 1, error: Number.POSITIVE_INFINITY };
-  if (numbers.length === 0) return 1;
-  for (let step = 0; step < SCALE_STEPS; step++) {
-    const scale = 1 - step / (2 * SCALE_STEPS);
-    let error = 0;
-    for (const number of numbers) error += (roundToHalf(scale * number) / scale - number) ** 2;
-    if (error < best.error) best = { scale, error };
-  }
-  return best.scale;
-}
 
 /** Magnitudes of a table's entries, each distinct product once. */
 function magnitudes(codec: CodecPlan, kind: TableKind, level: number): number[] {
@@ -245,7 +222,7 @@ export function strategyOf(codec: CodecPlan, indexBits: number, p: string): Stra
       wide,
       signApart,
       parts: shape,
-      scale: bestScale(magnitudes(codec, kind, level)),
+      scale: bestHalfScale(magnitudes(codec, kind, level), SCALE_STEPS),
     };
     tables.push(table);
     return table;
@@ -386,7 +363,7 @@ export function strategyOf(codec: CodecPlan, indexBits: number, p: string): Stra
   }
 
   // Scales along the way to a coordinate: the same for all, as trees are balanced and tables serve levels.
-  const scale = scaleAlong(steps, tables, depth);
+  const scale = scaleAlong(tables, depth);
   return {
     indexBits,
     tables,
@@ -401,13 +378,10 @@ export function strategyOf(codec: CodecPlan, indexBits: number, p: string): Stra
 }
 
 /** Each level is passed once, in one table: the product over the distinct ways in which levels are covered. */
-function scaleAlong(steps: readonly Step[], tables: readonly Table[], depth: number): number {
-  const used = tables.filter((table) =>
-    steps.some((step) => 'table' in step && step.table.name === table.name),
-  );
+function scaleAlong(tables: readonly Table[], depth: number): number {
   const covered = new Set<number>();
   let scale = 1;
-  for (const table of used) {
+  for (const table of tables) {
     if (table.kind === 'radius') continue;
     const spans =
       table.kind === 'quad' || table.kind === 'triple'

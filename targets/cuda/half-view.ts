@@ -78,11 +78,6 @@ export function halfView(plan: Plan): View {
       rows: plan[role].layout.id === 'rows/1',
       tiles: plan[role].layout.id !== 'rows/1',
       hasRest: plan[role].layout.storedBits % 8 !== 0,
-      directions: plan[role].levels.map(({ level, bits }) => ({
-        level: String(level),
-        first: level === 1,
-        oneBit: bits === 1,
-      })),
     })),
     halfVersions: versionsOf(plan).map(({ name, strategies }) => ({
       name,
@@ -261,9 +256,8 @@ function entryView(role: Role, table: Table): View {
     // The lowest bit of the first code is no part of the index.
     return table.signApart && i === 0 ? `((${low}) << 1u)` : `(${low})`;
   };
-  const leaf = (i: number): string => `${role}::half_direction_l1(${code(i)})`;
-  const node = (level: number, i: number): string =>
-    `${role}::half_direction_l${level}(${code(i)})`;
+  const leaf = (i: number): string => `${role}::direction_l1(${code(i)})`;
+  const node = (level: number, i: number): string => `${role}::direction_l${level}(${code(i)})`;
   const factors: { left: string; right: string; parent: string } = (() => {
     switch (table.kind) {
       case 'quad':

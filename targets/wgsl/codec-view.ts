@@ -3,6 +3,7 @@
 import type { CodecPlan, LevelPlan } from '../../generator/plan/index.ts';
 import {
   bitMap,
+  bitWords,
   canJoin,
   cellShape,
   cellView,
@@ -11,7 +12,6 @@ import {
   positionFunction,
   u32,
   type View,
-  wordEntries,
 } from '../../generator/target/index.ts';
 import { type HalfTables, halfTables } from './half.ts';
 import { floatEntries, vectorEntries } from './literals.ts';
@@ -100,15 +100,6 @@ function jointView(codec: CodecPlan, half: HalfTables | null): View {
     jointEntries: half?.joint ? vectorEntries(half.joint.entries) : '',
     jointScale: half?.joint ? `, times ${half.joint.scale}` : '',
   };
-}
-
-/** A row of H_m as words: character i is bit i. */
-function signWords(row: string): string {
-  const words = new Array<number>(Math.ceil(row.length / 32)).fill(0);
-  for (let i = 0; i < row.length; i++) {
-    if (row[i] === '1') words[i >> 5] = (words[i >> 5]! | (1 << (i & 31))) >>> 0;
-  }
-  return wordEntries(words);
 }
 
 /**
@@ -201,10 +192,10 @@ export function codecView(
     run: u32(hadamard === null ? 1 : 2 ** hadamard.log2),
     butterflies: hadamard !== null && hadamard.log2 > 0,
     order: u32(hadamard?.order ?? 1),
-    signs: hadamard === null ? '' : signWords(hadamard.signs),
+    signs: hadamard === null ? '' : bitWords(hadamard.signs),
     signWords: hadamard === null ? '' : String(Math.ceil(hadamard.signs.length / 32)),
     factorWords: hadamard === null ? '' : String(Math.ceil(hadamard.order ** 2 / 32)),
-    factor: hadamard === null ? '' : signWords(hadamard.matrix.join('')),
+    factor: hadamard === null ? '' : bitWords(hadamard.matrix.join('')),
     rootScale: floatLiteral(Math.fround(1 / Math.sqrt(headDim))),
   };
 }

@@ -5,7 +5,13 @@
  */
 
 import type { CodecPlan } from '../../generator/plan/index.ts';
-import { canJoin, cellShape, directions } from '../../generator/target/index.ts';
+import {
+  bestHalfScale,
+  canJoin,
+  cellShape,
+  directions,
+  roundToHalf,
+} from '../../generator/target/index.ts';
 
 export interface HalfTable {
   /** Every number an f16. */
@@ -26,27 +32,8 @@ export interface HalfTables {
 /** Steps of the search: a 4096th each. */
 const STEPS = 2048;
 
-const word = new Uint32Array(1);
-const float = new Float32Array(word.buffer);
-
-/** The nearest f16, ties to even, of 0 or a number from 2⁻¹⁴ to 1 in magnitude. */
-export function roundToHalf(value: number): number {
-  float[0] = value;
-  word[0]! += 0xfff + ((word[0]! >>> 13) & 1);
-  word[0]! &= 0xffffe000;
-  return float[0]!;
-}
-
 function halfTable(vectors: readonly (readonly number[])[]): HalfTable {
-  const numbers = vectors.flat();
-  let best = { scale: 1, error: Number.POSITIVE_INFINITY };
-  for (let step = 0; step < STEPS; step++) {
-    const scale = 1 - step / (2 * STEPS);
-    let error = 0;
-    for (const number of numbers) error += (roundToHalf(scale * number) / scale - number) ** 2;
-    if (error < best.error) best = { scale, error };
-  }
-  const { scale } = best;
+  const scale = bestHalfScale(vectors.flat(), STEPS);
   return { scale, entries: vectors.map((vector) => vector.map((x) => roundToHalf(scale * x))) };
 }
 

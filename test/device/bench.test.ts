@@ -57,37 +57,45 @@ for (const entry of TARGETS) {
   if (missing.length > 0) console.warn(`bench of ${entry.id} is skipped: ${reason}`);
   const standIn = (await target.standIn?.()) ?? null;
 
-  describe.skipIf(missing.length > 0 || standIn === null)(`bench of ${entry.id}`, () => {
-    test('predicts where nothing that runs here is worth timing, or says what is missing', () => {
-      const { stdout, stderr, status } = spawnSync(
-        process.execPath,
-        [
-          ...[BIN, 'bench', '--target', entry.id, '--head-dim', '64', '--bits', '4,2,2,2'],
-          ...['--group', '4', '--json'],
-        ],
-        { encoding: 'utf8' },
-      );
-      if (checks.some(({ ok, detail }) => !ok && detail.includes('install'))) {
-        expect([status, stderr]).toEqual([2, expect.stringContaining('error[P301] there is no ')]);
-        return;
-      }
-      expect(status, stderr).toBe(0);
-      const { rows, predicted, machine } = JSON.parse(stdout) as {
-        rows: Row[];
-        predicted: { kernel: string; registers: number; machines: { headroom: number }[] }[];
-        machine: { notTimed: Record<string, string> };
-      };
-      expect(rows).toEqual([]);
-      expect(machine.notTimed).toEqual({ [entry.id]: standIn });
-      expect(predicted.length).toBeGreaterThan(0);
-      for (const { registers, machines } of predicted) {
-        expect(registers).toBeGreaterThan(16);
-        for (const { headroom } of machines) expect(headroom).toBeGreaterThan(0);
-      }
-    });
-  });
+  const timed = standIn === null ? ' (none: they are timed where they run)' : '';
+  describe.skipIf(missing.length > 0 || standIn === null)(
+    `predictions of ${entry.id}${timed}`,
+    () => {
+      test('predicts where nothing that runs here is worth timing, or says what is missing', () => {
+        const { stdout, stderr, status } = spawnSync(
+          process.execPath,
+          [
+            ...[BIN, 'bench', '--target', entry.id, '--head-dim', '64', '--bits', '4,2,2,2'],
+            ...['--group', '4', '--json'],
+          ],
+          { encoding: 'utf8' },
+        );
+        if (checks.some(({ ok, detail }) => !ok && detail.includes('install'))) {
+          expect([status, stderr]).toEqual([
+            2,
+            expect.stringContaining('error[P301] there is no '),
+          ]);
+          return;
+        }
+        expect(status, stderr).toBe(0);
+        const { rows, predicted, machine } = JSON.parse(stdout) as {
+          rows: Row[];
+          predicted: { kernel: string; registers: number; machines: { headroom: number }[] }[];
+          machine: { notTimed: Record<string, string> };
+        };
+        expect(rows).toEqual([]);
+        expect(machine.notTimed).toEqual({ [entry.id]: standIn });
+        expect(predicted.length).toBeGreaterThan(0);
+        for (const { registers, machines } of predicted) {
+          expect(registers).toBeGreaterThan(16);
+          for (const { headroom } of machines) expect(headroom).toBeGreaterThan(0);
+        }
+      });
+    },
+  );
 
-  describe.skipIf(missing.length > 0 || standIn !== null)(`bench of ${entry.id}`, () => {
+  const untimed = standIn === null ? '' : ` (${standIn})`;
+  describe.skipIf(missing.length > 0 || standIn !== null)(`bench of ${entry.id}${untimed}`, () => {
     test('times attention against the dense kernel, in every variant, and encode', () => {
       const { stdout, stderr, status } = spawnSync(
         process.execPath,

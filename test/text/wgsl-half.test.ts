@@ -8,10 +8,10 @@ import { createRandom } from '../../generator/conformance/random.ts';
 import type { CodecPlan, Plan } from '../../generator/plan/index.ts';
 import { lower } from '../../generator/plan/index.ts';
 import { normalize } from '../../generator/spec/index.ts';
-import { cellShape, directions } from '../../generator/target/index.ts';
+import { cellShape, directions, roundToHalf } from '../../generator/target/index.ts';
 import presets from '../../polarc.config.ts';
 import { ARITHMETICS } from '../../targets/wgsl/capabilities.ts';
-import { type HalfTables, halfTables, roundToHalf } from '../../targets/wgsl/half.ts';
+import { type HalfTables, halfTables } from '../../targets/wgsl/half.ts';
 
 /** Coordinates under a tree of codes: in float64, or as `half` computes them. */
 function decode(codec: CodecPlan, codes: readonly number[][], half: HalfTables | null): number[] {

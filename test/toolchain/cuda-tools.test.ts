@@ -62,8 +62,8 @@ test('one that does not answer is passed over', async () => {
   expect((await findTool('cuobjdump'))?.version).not.toBe('1.0.0');
 });
 
-test('what is missing is named, with the versions of requirements.txt', async () => {
-  if ((await findTool('cuobjdump')) !== null) return; // in /usr/local/cuda
+test('what is missing is named, with the versions of requirements.txt', async ({ skip }) => {
+  skip((await findTool('cuobjdump')) !== null, 'cuobjdump stands in /usr/local/cuda');
   const message = await requireTool('cuobjdump').then(() => '', renderError);
   const pins = readFileSync(
     join(import.meta.dirname, '../../targets/cuda/requirements.txt'),

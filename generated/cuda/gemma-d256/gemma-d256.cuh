@@ -1734,6 +1734,41 @@ __device__ inline float2 direction_l1(uint32_t code) {
   return make_float2(left ? -c : c, down ? -s : s);
 }
 
+// Cosine and sine of a code of level 2.
+__device__ inline float2 direction_l2(uint32_t code) {
+  return make_float2(cos_l2[code], sin_l2[code]);
+}
+
+// Cosine and sine of a code of level 3.
+__device__ inline float2 direction_l3(uint32_t code) {
+  return make_float2(cos_l3[code], sin_l3[code]);
+}
+
+// Cosine and sine of a code of level 4.
+__device__ inline float2 direction_l4(uint32_t code) {
+  return make_float2(cos_l4[code], sin_l4[code]);
+}
+
+// Cosine and sine of a code of level 5.
+__device__ inline float2 direction_l5(uint32_t code) {
+  return make_float2(cos_l5[code], sin_l5[code]);
+}
+
+// Cosine and sine of a code of level 6.
+__device__ inline float2 direction_l6(uint32_t code) {
+  return make_float2(cos_l6[code], sin_l6[code]);
+}
+
+// Cosine and sine of a code of level 7.
+__device__ inline float2 direction_l7(uint32_t code) {
+  return make_float2(cos_l7[code], sin_l7[code]);
+}
+
+// Cosine and sine of a code of level 8.
+__device__ inline float2 direction_l8(uint32_t code) {
+  return make_float2(cos_l8[code], sin_l8[code]);
+}
+
 __device__ inline float2 times(float factor, float2 direction) {
   return make_float2(factor * direction.x, factor * direction.y);
 }
@@ -1766,21 +1801,22 @@ __device__ inline Tables take_tables(SharedMemory &memory) {
 
 // By all threads of a block; a barrier must follow.
 template <int threads> __device__ inline void fill_tables(const Tables &tables, int thread) {
-  for (int i = thread; i < 16; i += threads) tables.l1[i] = direction_l1(i);
+  for (int i = thread; i < 16; i += threads)
+    tables.l1[i] = direction_l1(i);
   for (int i = thread; i < 8; i += threads)
-    tables.l2[i] = make_float2(cos_l2[i], sin_l2[i]);
+    tables.l2[i] = direction_l2(i);
   for (int i = thread; i < 8; i += threads)
-    tables.l3[i] = make_float2(cos_l3[i], sin_l3[i]);
+    tables.l3[i] = direction_l3(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l4[i] = make_float2(cos_l4[i], sin_l4[i]);
+    tables.l4[i] = direction_l4(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l5[i] = make_float2(cos_l5[i], sin_l5[i]);
+    tables.l5[i] = direction_l5(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l6[i] = make_float2(cos_l6[i], sin_l6[i]);
+    tables.l6[i] = direction_l6(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l7[i] = make_float2(cos_l7[i], sin_l7[i]);
+    tables.l7[i] = direction_l7(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l8[i] = make_float2(cos_l8[i], sin_l8[i]);
+    tables.l8[i] = direction_l8(i);
 }
 
 // A byte of the record of a token in a tile.
@@ -2945,6 +2981,41 @@ __device__ inline float2 direction_l1(uint32_t code) {
   return make_float2(left ? -c : c, down ? -s : s);
 }
 
+// Cosine and sine of a code of level 2.
+__device__ inline float2 direction_l2(uint32_t code) {
+  return make_float2(cos_l2[code], sin_l2[code]);
+}
+
+// Cosine and sine of a code of level 3.
+__device__ inline float2 direction_l3(uint32_t code) {
+  return make_float2(cos_l3[code], sin_l3[code]);
+}
+
+// Cosine and sine of a code of level 4.
+__device__ inline float2 direction_l4(uint32_t code) {
+  return make_float2(cos_l4[code], sin_l4[code]);
+}
+
+// Cosine and sine of a code of level 5.
+__device__ inline float2 direction_l5(uint32_t code) {
+  return make_float2(cos_l5[code], sin_l5[code]);
+}
+
+// Cosine and sine of a code of level 6.
+__device__ inline float2 direction_l6(uint32_t code) {
+  return make_float2(cos_l6[code], sin_l6[code]);
+}
+
+// Cosine and sine of a code of level 7.
+__device__ inline float2 direction_l7(uint32_t code) {
+  return make_float2(cos_l7[code], sin_l7[code]);
+}
+
+// Cosine and sine of a code of level 8.
+__device__ inline float2 direction_l8(uint32_t code) {
+  return make_float2(cos_l8[code], sin_l8[code]);
+}
+
 __device__ inline float2 times(float factor, float2 direction) {
   return make_float2(factor * direction.x, factor * direction.y);
 }
@@ -2977,21 +3048,22 @@ __device__ inline Tables take_tables(SharedMemory &memory) {
 
 // By all threads of a block; a barrier must follow.
 template <int threads> __device__ inline void fill_tables(const Tables &tables, int thread) {
-  for (int i = thread; i < 16; i += threads) tables.l1[i] = direction_l1(i);
+  for (int i = thread; i < 16; i += threads)
+    tables.l1[i] = direction_l1(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l2[i] = make_float2(cos_l2[i], sin_l2[i]);
+    tables.l2[i] = direction_l2(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l3[i] = make_float2(cos_l3[i], sin_l3[i]);
+    tables.l3[i] = direction_l3(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l4[i] = make_float2(cos_l4[i], sin_l4[i]);
+    tables.l4[i] = direction_l4(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l5[i] = make_float2(cos_l5[i], sin_l5[i]);
+    tables.l5[i] = direction_l5(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l6[i] = make_float2(cos_l6[i], sin_l6[i]);
+    tables.l6[i] = direction_l6(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l7[i] = make_float2(cos_l7[i], sin_l7[i]);
+    tables.l7[i] = direction_l7(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l8[i] = make_float2(cos_l8[i], sin_l8[i]);
+    tables.l8[i] = direction_l8(i);
 }
 
 // A byte of the record of a token in a tile.
@@ -4208,66 +4280,11 @@ __device__ inline uint32_t half_codes_5([[maybe_unused]] uint32_t i) {
 __device__ inline uint32_t half_codes_6([[maybe_unused]] uint32_t i) {
   return 87u;
 }
-
-// Cosine and sine of a code of level 1, with the signs of both coordinates.
-__device__ inline float2 half_direction_l1(uint32_t code) {
-  const uint32_t m = (code >> 1) & (entries_l1 - 1);
-  const float c = cos_l1[m], s = sin_l1[m];
-  return make_float2(code & 1 ? -c : c, code >> (bits_l1 - 1) ? -s : s);
-}
-
-// Cosine and sine of a code of level 2.
-__device__ inline float2 half_direction_l2(uint32_t code) {
-  return make_float2(cos_l2[code], sin_l2[code]);
-}
-
-// Cosine and sine of a code of level 3.
-__device__ inline float2 half_direction_l3(uint32_t code) {
-  return make_float2(cos_l3[code], sin_l3[code]);
-}
-
-// Cosine and sine of a code of level 4.
-__device__ inline float2 half_direction_l4(uint32_t code) {
-  return make_float2(cos_l4[code], sin_l4[code]);
-}
-
-// Cosine and sine of a code of level 5.
-__device__ inline float2 half_direction_l5(uint32_t code) {
-  return make_float2(cos_l5[code], sin_l5[code]);
-}
-
-// Cosine and sine of a code of level 6.
-__device__ inline float2 half_direction_l6(uint32_t code) {
-  return make_float2(cos_l6[code], sin_l6[code]);
-}
-
-// Cosine and sine of a code of level 7.
-__device__ inline float2 half_direction_l7(uint32_t code) {
-  return make_float2(cos_l7[code], sin_l7[code]);
-}
-
-// Cosine and sine of a code of level 8.
-__device__ inline float2 half_direction_l8(uint32_t code) {
-  return make_float2(cos_l8[code], sin_l8[code]);
-}
-
-// The last bits of the records of four tokens, a byte each: they stand in planes.
-__device__ inline uint32_t rest_column(const uint8_t *tile, int first) {
+// The last bits of the records of four tokens, a byte each.
+__device__ inline uint32_t rest_column(const uint8_t *tile, uint32_t first) {
   uint32_t column = 0;
-  for (int i = 0; i < 4; i++) {
-    const int token = first + i;
-    uint32_t rest = 0;
-    int plane = whole_bytes * unit_tokens, done = 0;
-    for (int width = 4; width >= 1; width /= 2) {
-      if (!(rest_bits & width)) continue;
-      const int columns = width * unit_tokens / 8;
-      const uint32_t byte = tile[plane + token % columns];
-      rest |= ((byte >> (width * (token / columns))) & ((1u << width) - 1)) << done;
-      plane += columns;
-      done += width;
-    }
-    column |= rest << (8 * i);
-  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) column |= record_byte(tile, first + i, whole_bytes) << (8 * i);
   return column;
 }
 
@@ -4438,66 +4455,11 @@ __device__ inline uint32_t half_codes_5([[maybe_unused]] uint32_t i) {
 __device__ inline uint32_t half_codes_6([[maybe_unused]] uint32_t i) {
   return 81u;
 }
-
-// Cosine and sine of a code of level 1, with the signs of both coordinates.
-__device__ inline float2 half_direction_l1(uint32_t code) {
-  const uint32_t m = (code >> 1) & (entries_l1 - 1);
-  const float c = cos_l1[m], s = sin_l1[m];
-  return make_float2(code & 1 ? -c : c, code >> (bits_l1 - 1) ? -s : s);
-}
-
-// Cosine and sine of a code of level 2.
-__device__ inline float2 half_direction_l2(uint32_t code) {
-  return make_float2(cos_l2[code], sin_l2[code]);
-}
-
-// Cosine and sine of a code of level 3.
-__device__ inline float2 half_direction_l3(uint32_t code) {
-  return make_float2(cos_l3[code], sin_l3[code]);
-}
-
-// Cosine and sine of a code of level 4.
-__device__ inline float2 half_direction_l4(uint32_t code) {
-  return make_float2(cos_l4[code], sin_l4[code]);
-}
-
-// Cosine and sine of a code of level 5.
-__device__ inline float2 half_direction_l5(uint32_t code) {
-  return make_float2(cos_l5[code], sin_l5[code]);
-}
-
-// Cosine and sine of a code of level 6.
-__device__ inline float2 half_direction_l6(uint32_t code) {
-  return make_float2(cos_l6[code], sin_l6[code]);
-}
-
-// Cosine and sine of a code of level 7.
-__device__ inline float2 half_direction_l7(uint32_t code) {
-  return make_float2(cos_l7[code], sin_l7[code]);
-}
-
-// Cosine and sine of a code of level 8.
-__device__ inline float2 half_direction_l8(uint32_t code) {
-  return make_float2(cos_l8[code], sin_l8[code]);
-}
-
-// The last bits of the records of four tokens, a byte each: they stand in planes.
-__device__ inline uint32_t rest_column(const uint8_t *tile, int first) {
+// The last bits of the records of four tokens, a byte each.
+__device__ inline uint32_t rest_column(const uint8_t *tile, uint32_t first) {
   uint32_t column = 0;
-  for (int i = 0; i < 4; i++) {
-    const int token = first + i;
-    uint32_t rest = 0;
-    int plane = whole_bytes * unit_tokens, done = 0;
-    for (int width = 4; width >= 1; width /= 2) {
-      if (!(rest_bits & width)) continue;
-      const int columns = width * unit_tokens / 8;
-      const uint32_t byte = tile[plane + token % columns];
-      rest |= ((byte >> (width * (token / columns))) & ((1u << width) - 1)) << done;
-      plane += columns;
-      done += width;
-    }
-    column |= rest << (8 * i);
-  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) column |= record_byte(tile, first + i, whole_bytes) << (8 * i);
   return column;
 }
 
@@ -4678,84 +4640,84 @@ struct Half_joint8 {
   __device__ void fill(int thread, int threads) {
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 children = key::half_direction_l8(((e >> 1u) & 3u));
+      const float2 children = key::direction_l8(((e >> 1u) & 3u));
       key_above_l8[i] = e & 1u ? children.y : children.x;
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 children = key::half_direction_l7(((e >> 1u) & 3u));
+      const float2 children = key::direction_l7(((e >> 1u) & 3u));
       key_above_l7[i] = e & 1u ? children.y : children.x;
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 children = key::half_direction_l6(((e >> 1u) & 3u));
+      const float2 children = key::direction_l6(((e >> 1u) & 3u));
       key_above_l6[i] = e & 1u ? children.y : children.x;
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 children = key::half_direction_l5(((e >> 1u) & 3u));
+      const float2 children = key::direction_l5(((e >> 1u) & 3u));
       key_above_l5[i] = e & 1u ? children.y : children.x;
     }
     for (uint32_t i = thread; i < 4 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 left = key::half_direction_l4(((e >> 0u) & 3u));
+      const float2 left = key::direction_l4(((e >> 0u) & 3u));
       key_node_l4[i] = to_half2(0.9091797f * left.x, 0.9091797f * left.y);
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 left = key::half_direction_l3(((e >> 0u) & 7u));
+      const float2 left = key::direction_l3(((e >> 0u) & 7u));
       key_node_l3[i] = to_half2(0.64453125f * left.x, 0.64453125f * left.y);
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 left = key::half_direction_l2(((e >> 0u) & 7u));
+      const float2 left = key::direction_l2(((e >> 0u) & 7u));
       key_node_l2[i] = to_half2(0.91015625f * left.x, 0.91015625f * left.y);
     }
     for (uint32_t i = thread; i < 256 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::half_direction_l1(((e >> 0u) & 15u));
-      const float2 right = key::half_direction_l1(((e >> 4u) & 15u));
+      const float2 left = key::direction_l1(((e >> 0u) & 15u));
+      const float2 right = key::direction_l1(((e >> 4u) & 15u));
       key_pairs[i] = make_uint2(to_half2(0.5839844f * left.x, 0.5839844f * left.y),
                                to_half2(0.5839844f * right.x, 0.5839844f * right.y));
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 children = value::half_direction_l8(((e >> 1u) & 3u));
+      const float2 children = value::direction_l8(((e >> 1u) & 3u));
       value_above_l8[i] = e & 1u ? children.y : children.x;
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 children = value::half_direction_l7(((e >> 1u) & 3u));
+      const float2 children = value::direction_l7(((e >> 1u) & 3u));
       value_above_l7[i] = e & 1u ? children.y : children.x;
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 children = value::half_direction_l6(((e >> 1u) & 3u));
+      const float2 children = value::direction_l6(((e >> 1u) & 3u));
       value_above_l6[i] = e & 1u ? children.y : children.x;
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 children = value::half_direction_l5(((e >> 1u) & 3u));
+      const float2 children = value::direction_l5(((e >> 1u) & 3u));
       value_above_l5[i] = e & 1u ? children.y : children.x;
     }
     for (uint32_t i = thread; i < 4 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 left = value::half_direction_l4(((e >> 0u) & 3u));
+      const float2 left = value::direction_l4(((e >> 0u) & 3u));
       value_node_l4[i] = to_half2(0.9091797f * left.x, 0.9091797f * left.y);
     }
     for (uint32_t i = thread; i < 64 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = value::half_direction_l2(((e >> 0u) & 3u));
-      const float2 right = value::half_direction_l2(((e >> 4u) & 3u));
-      const float2 parent = value::half_direction_l3(((e >> 2u) & 3u));
+      const float2 left = value::direction_l2(((e >> 0u) & 3u));
+      const float2 right = value::direction_l2(((e >> 4u) & 3u));
+      const float2 parent = value::direction_l3(((e >> 2u) & 3u));
       value_triple_l3[i] = make_uint2(
           to_half2(0.8046875f * (parent.x * left.x), 0.8046875f * (parent.x * left.y)),
           to_half2(0.8046875f * (parent.y * right.x), 0.8046875f * (parent.y * right.y)));
     }
     for (uint32_t i = thread; i < 256 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = value::half_direction_l1(((e >> 0u) & 15u));
-      const float2 right = value::half_direction_l1(((e >> 4u) & 15u));
+      const float2 left = value::direction_l1(((e >> 0u) & 15u));
+      const float2 right = value::direction_l1(((e >> 4u) & 15u));
       value_pairs[i] = make_uint2(to_half2(0.5839844f * left.x, 0.5839844f * left.y),
                                to_half2(0.5839844f * right.x, 0.5839844f * right.y));
     }

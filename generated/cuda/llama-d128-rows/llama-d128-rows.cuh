@@ -1355,6 +1355,21 @@ __device__ inline float2 direction_l1(uint32_t code) {
   return make_float2(left ? -c : c, down ? -s : s);
 }
 
+// Cosine and sine of a code of level 2.
+__device__ inline float2 direction_l2(uint32_t code) {
+  return make_float2(cos_l2[code], sin_l2[code]);
+}
+
+// Cosine and sine of a code of level 3.
+__device__ inline float2 direction_l3(uint32_t code) {
+  return make_float2(cos_l3[code], sin_l3[code]);
+}
+
+// Cosine and sine of a code of level 4.
+__device__ inline float2 direction_l4(uint32_t code) {
+  return make_float2(cos_l4[code], sin_l4[code]);
+}
+
 __device__ inline float2 times(float factor, float2 direction) {
   return make_float2(factor * direction.x, factor * direction.y);
 }
@@ -1379,13 +1394,14 @@ __device__ inline Tables take_tables(SharedMemory &memory) {
 
 // By all threads of a block; a barrier must follow.
 template <int threads> __device__ inline void fill_tables(const Tables &tables, int thread) {
-  for (int i = thread; i < 16; i += threads) tables.l1[i] = direction_l1(i);
+  for (int i = thread; i < 16; i += threads)
+    tables.l1[i] = direction_l1(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l2[i] = make_float2(cos_l2[i], sin_l2[i]);
+    tables.l2[i] = direction_l2(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l3[i] = make_float2(cos_l3[i], sin_l3[i]);
+    tables.l3[i] = direction_l3(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l4[i] = make_float2(cos_l4[i], sin_l4[i]);
+    tables.l4[i] = direction_l4(i);
 }
 
 // A word of a record.
@@ -2514,29 +2530,6 @@ constexpr int half_words = 2; // of a cell and token, as they are loaded
 __device__ inline uint32_t half_codes([[maybe_unused]] uint32_t i) {
   return 2u * i;
 }
-
-// Cosine and sine of a code of level 1, with the signs of both coordinates.
-__device__ inline float2 half_direction_l1(uint32_t code) {
-  const uint32_t m = (code >> 1) & (entries_l1 - 1);
-  const float c = cos_l1[m], s = sin_l1[m];
-  return make_float2(code & 1 ? -c : c, code >> (bits_l1 - 1) ? -s : s);
-}
-
-// Cosine and sine of a code of level 2.
-__device__ inline float2 half_direction_l2(uint32_t code) {
-  return make_float2(cos_l2[code], sin_l2[code]);
-}
-
-// Cosine and sine of a code of level 3.
-__device__ inline float2 half_direction_l3(uint32_t code) {
-  return make_float2(cos_l3[code], sin_l3[code]);
-}
-
-// Cosine and sine of a code of level 4.
-__device__ inline float2 half_direction_l4(uint32_t code) {
-  return make_float2(cos_l4[code], sin_l4[code]);
-}
-
 // The words of a cell of one token. `from` is the place of the codes of another cell of its.
 template <bool packed>
 __device__ inline void load_cell(const uint8_t *from, uint32_t from_cell, uint32_t cell,
@@ -2579,18 +2572,18 @@ struct Half_joint10 {
   __device__ void fill(int thread, int threads) {
     for (uint32_t i = thread; i < 64 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::half_direction_l3(((e >> 0u) & 3u));
-      const float2 right = key::half_direction_l3(((e >> 2u) & 3u));
-      const float2 parent = key::half_direction_l4(((e >> 4u) & 3u));
+      const float2 left = key::direction_l3(((e >> 0u) & 3u));
+      const float2 right = key::direction_l3(((e >> 2u) & 3u));
+      const float2 parent = key::direction_l4(((e >> 4u) & 3u));
       key_triple_l4[i] = make_uint2(
           to_half2(0.93652344f * (parent.x * left.x), 0.93652344f * (parent.x * left.y)),
           to_half2(0.93652344f * (parent.y * right.x), 0.93652344f * (parent.y * right.y)));
     }
     for (uint32_t i = thread; i < 1024 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::half_direction_l1(((e >> 0u) & 15u));
-      const float2 right = key::half_direction_l1(((e >> 4u) & 15u));
-      const float2 parent = key::half_direction_l2(((e >> 8u) & 3u));
+      const float2 left = key::direction_l1(((e >> 0u) & 15u));
+      const float2 right = key::direction_l1(((e >> 4u) & 15u));
+      const float2 parent = key::direction_l2(((e >> 8u) & 3u));
       key_quad_l2[i] = make_uint2(
           to_half2(0.84472656f * (parent.x * left.x), 0.84472656f * (parent.x * left.y)),
           to_half2(0.84472656f * (parent.y * right.x), 0.84472656f * (parent.y * right.y)));
@@ -2663,18 +2656,18 @@ struct Half_joint9 {
   __device__ void fill(int thread, int threads) {
     for (uint32_t i = thread; i < 64 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::half_direction_l3(((e >> 0u) & 3u));
-      const float2 right = key::half_direction_l3(((e >> 2u) & 3u));
-      const float2 parent = key::half_direction_l4(((e >> 4u) & 3u));
+      const float2 left = key::direction_l3(((e >> 0u) & 3u));
+      const float2 right = key::direction_l3(((e >> 2u) & 3u));
+      const float2 parent = key::direction_l4(((e >> 4u) & 3u));
       key_triple_l4[i] = make_uint2(
           to_half2(0.93652344f * (parent.x * left.x), 0.93652344f * (parent.x * left.y)),
           to_half2(0.93652344f * (parent.y * right.x), 0.93652344f * (parent.y * right.y)));
     }
     for (uint32_t i = thread; i < 512 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::half_direction_l1((((e >> 0u) & 7u) << 1u));
-      const float2 right = key::half_direction_l1(((e >> 3u) & 15u));
-      const float2 parent = key::half_direction_l2(((e >> 7u) & 3u));
+      const float2 left = key::direction_l1((((e >> 0u) & 7u) << 1u));
+      const float2 right = key::direction_l1(((e >> 3u) & 15u));
+      const float2 parent = key::direction_l2(((e >> 7u) & 3u));
       key_quad_l2[i] = make_uint2(
           to_half2(0.84472656f * (parent.x * left.x), 0.84472656f * (parent.x * left.y)),
           to_half2(0.84472656f * (parent.y * right.x), 0.84472656f * (parent.y * right.y)));
@@ -2754,22 +2747,22 @@ struct Half_joint8 {
   __device__ void fill(int thread, int threads) {
     for (uint32_t i = thread; i < 64 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::half_direction_l3(((e >> 0u) & 3u));
-      const float2 right = key::half_direction_l3(((e >> 2u) & 3u));
-      const float2 parent = key::half_direction_l4(((e >> 4u) & 3u));
+      const float2 left = key::direction_l3(((e >> 0u) & 3u));
+      const float2 right = key::direction_l3(((e >> 2u) & 3u));
+      const float2 parent = key::direction_l4(((e >> 4u) & 3u));
       key_triple_l4[i] = make_uint2(
           to_half2(0.93652344f * (parent.x * left.x), 0.93652344f * (parent.x * left.y)),
           to_half2(0.93652344f * (parent.y * right.x), 0.93652344f * (parent.y * right.y)));
     }
     for (uint32_t i = thread; i < 4 * 32; i += threads) {
       const uint32_t e = i / 32;
-      const float2 left = key::half_direction_l2(((e >> 0u) & 3u));
+      const float2 left = key::direction_l2(((e >> 0u) & 3u));
       key_node_l2[i] = to_half2(0.60546875f * left.x, 0.60546875f * left.y);
     }
     for (uint32_t i = thread; i < 256 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::half_direction_l1(((e >> 0u) & 15u));
-      const float2 right = key::half_direction_l1(((e >> 4u) & 15u));
+      const float2 left = key::direction_l1(((e >> 0u) & 15u));
+      const float2 right = key::direction_l1(((e >> 4u) & 15u));
       key_pairs[i] = make_uint2(to_half2(0.5839844f * left.x, 0.5839844f * left.y),
                                to_half2(0.5839844f * right.x, 0.5839844f * right.y));
     }

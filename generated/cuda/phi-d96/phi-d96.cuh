@@ -1455,6 +1455,21 @@ __device__ inline float2 direction_l1(uint32_t code) {
   return make_float2(left ? -c : c, down ? -s : s);
 }
 
+// Cosine and sine of a code of level 2.
+__device__ inline float2 direction_l2(uint32_t code) {
+  return make_float2(cos_l2[code], sin_l2[code]);
+}
+
+// Cosine and sine of a code of level 3.
+__device__ inline float2 direction_l3(uint32_t code) {
+  return make_float2(cos_l3[code], sin_l3[code]);
+}
+
+// Cosine and sine of a code of level 4.
+__device__ inline float2 direction_l4(uint32_t code) {
+  return make_float2(cos_l4[code], sin_l4[code]);
+}
+
 __device__ inline float2 times(float factor, float2 direction) {
   return make_float2(factor * direction.x, factor * direction.y);
 }
@@ -1479,13 +1494,14 @@ __device__ inline Tables take_tables(SharedMemory &memory) {
 
 // By all threads of a block; a barrier must follow.
 template <int threads> __device__ inline void fill_tables(const Tables &tables, int thread) {
-  for (int i = thread; i < 16; i += threads) tables.l1[i] = direction_l1(i);
+  for (int i = thread; i < 16; i += threads)
+    tables.l1[i] = direction_l1(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l2[i] = make_float2(cos_l2[i], sin_l2[i]);
+    tables.l2[i] = direction_l2(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l3[i] = make_float2(cos_l3[i], sin_l3[i]);
+    tables.l3[i] = direction_l3(i);
   for (int i = thread; i < 4; i += threads)
-    tables.l4[i] = make_float2(cos_l4[i], sin_l4[i]);
+    tables.l4[i] = direction_l4(i);
 }
 
 // A byte of the record of a token in a tile.

@@ -1,5 +1,5 @@
 /** Words that C, C++ and the headers of an emitted file take: no cache may be named like one. */
-export const RESERVED_WORDS: readonly string[] = `
+export const C_WORDS: readonly string[] = `
   alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class co_await
   co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do
   double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable namespace
