@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · kernels · avx2
-// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+// Generated from polarc.config.ts (plan 0261287333362bda)
 // through templates/avx2/cache.h.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -14,8 +14,8 @@
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.

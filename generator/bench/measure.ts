@@ -51,7 +51,7 @@ const residentOf = async (
     close: () => {},
   };
 
-const SHORT: Readonly<Record<string, string>> = { 'rows/1': 'rows', 'tiles32/1': 'tiles' };
+const SHORT: Readonly<Record<string, string>> = { 'rows/2': 'rows', 'tiles32/1': 'tiles' };
 
 const layoutOf = (plan: Plan): string => {
   const [key, value] = [plan.key, plan.value].map(({ layout }) => SHORT[layout.id] ?? layout.id);

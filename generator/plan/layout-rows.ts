@@ -23,12 +23,12 @@ interface Field {
   readonly node: number;
 }
 
-/** rows/1: one record a token, groups of 1, 2 or 4 units and a tail, in whole 32-bit words. */
+/** rows/2: one record a token, groups of 1, 2 or 4 units and a tail, in whole 32-bit words. */
 export function layoutRows(fields: RecordFields): LayoutPlan {
   const bits = informationBits(fields);
   const division = divide(fields, bits);
   return {
-    id: 'rows/1',
+    id: 'rows/2',
     unitTokens: 1,
     unitBytes: 4 * division.words,
     informationBits: bits,
@@ -49,10 +49,13 @@ function unitCodes({ depth }: RecordFields, begin: number, end: number): Field[]
     if (l > depth) return;
     for (let node = from / 2 ** l; node < to / 2 ** l; node++) codes.push({ level: l, node });
   };
+  // Signs stand at both ends of a quad's index, where it is cheap to leave them out of a table's.
   for (let quad = begin; quad < end; quad += 4) {
+    const middle = Math.min(quad + 2, end);
     const quadEnd = Math.min(quad + 4, end);
-    level(1, quad, quadEnd);
-    level(2, quad, quadEnd);
+    level(1, quad, middle);
+    if (quadEnd === quad + 4) level(2, quad, quadEnd);
+    level(1, middle, quadEnd);
   }
   level(3, begin, end);
   level(4, begin, end);
@@ -152,8 +155,8 @@ function isPairOfWords({ bits, radiusBits, hasNorm }: RecordFields, division: Di
 
 /** First bits of the joint indices A, B, C, D, of the level-3, level-4 codes and of the radius. */
 function placePairOfWords(start: number, unit: number, codes: number[][], radii: number[]): void {
-  const pairs = [7, 11, 18, 22, WORD + 6, WORD + 10, 28, 0];
-  const quads = [15, 26, WORD + 14, 4];
+  const pairs = [6, 12, 16, 22, WORD + 6, WORD + 12, 26, 0];
+  const quads = [10, 20, WORD + 10, 30];
   const eighths = [WORD, WORD + 2];
   pairs.forEach((bit, i) => {
     codes[0]![8 * unit + i] = start + bit;

@@ -1,4 +1,4 @@
-/** Where every bit of a token stands: the layouts rows/1 and tiles32/1 of docs/format.md. */
+/** Where every bit of a token stands: the layouts rows/2 and tiles32/1 of docs/format.md. */
 
 import { layoutRows } from './layout-rows.ts';
 import { layoutTiles } from './layout-tiles.ts';
@@ -45,7 +45,7 @@ export function bitAddress(
   token: number,
   index: number,
 ): BitAddress {
-  if (layout.id === 'rows/1') return { byte: Math.floor(index / 8), bit: index % 8 };
+  if (layout.id === 'rows/2') return { byte: Math.floor(index / 8), bit: index % 8 };
   const bytes = Math.floor(layout.storedBits / 8);
   if (index < 8 * bytes) return { byte: 32 * Math.floor(index / 8) + token, bit: index % 8 };
   let start = 32 * bytes;

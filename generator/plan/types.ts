@@ -68,11 +68,11 @@ export type RadiusPlan =
 
 /**
  * Where every bit stands. Positions are bits of a token's record, least significant first; a field's bits are
- * consecutive. `rows/1`: record bit i is bit i mod 8 of byte ⌊i/8⌋ of the token's record. `tiles32/1`: the records of
+ * consecutive. `rows/2`: record bit i is bit i mod 8 of byte ⌊i/8⌋ of the token's record. `tiles32/1`: the records of
  * 32 tokens are stored byte by byte across tokens; docs/format.md has the rule for the last, partial byte.
  */
 export interface LayoutPlan {
-  readonly id: 'rows/1' | 'tiles32/1';
+  readonly id: 'rows/2' | 'tiles32/1';
   /** Tokens of a unit of storage: 1 (rows) or 32 (tiles). */
   readonly unitTokens: number;
   /** Bytes of a unit: a record, or a tile. */

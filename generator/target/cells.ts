@@ -74,6 +74,29 @@ function ownsRadii({ depth }: CodecPlan, { levels }: CellShape): boolean {
   return depth === levels;
 }
 
+/** Most bits of the joint index of two codes of a quad. */
+const LEAF_BITS = 8;
+
+/**
+ * What coordinates are looked up by: a code of level 1, two such codes, or one with the level-2 code above it, which
+ * leaves nothing to look up at level 2.
+ */
+export type LeafIndex = 'code' | 'pair' | 'branch';
+
+/** The joint index whose codes stand side by side in every quad, few enough for one look-up; else single codes. */
+export function leafIndex(codec: CodecPlan): LeafIndex {
+  const { size, levels } = cellShape(codec);
+  const [b1, b2] = codec.levels.map(({ bits }) => bits) as [number, number?];
+  const { place } = placesOf(codec);
+  const quads = Array.from({ length: Math.floor(size / 4) }, (_, quad) => quad);
+  if (quads.length === 0) return 'code';
+  if (levels >= 2 && b1 + b2! <= LEAF_BITS) {
+    if (quads.every((quad) => !branchesOf(place, quad).includes(null))) return 'branch';
+  }
+  if (2 * b1 <= LEAF_BITS && quads.every((quad) => pairOf(place, quad) !== null)) return 'pair';
+  return 'code';
+}
+
 /** Most bits of the joint index of the two codes of level 3 and the one of level 4. */
 const JOINT_BITS = 6;
 
@@ -113,47 +136,77 @@ function streamsOf(fields: readonly Field[]): readonly Stream[] {
   return streams;
 }
 
+/** Bits of what a layout's streams are loaded in: a record's words, a tile's bytes. */
+const unitOf = ({ layout }: CodecPlan): number => (layout.id === 'rows/2' ? 32 : 8);
+
+/** A code, or several that one cut takes, in the words of its stream. */
+interface Place {
+  readonly name: string;
+  /** First bit. */
+  readonly at: number;
+  readonly width: number;
+  /** Whether it goes on at the beginning of the word that it begins in. */
+  readonly around?: boolean;
+}
+
+type PlaceOf = (level: number, node: number) => Place;
+
+/** The streams of a cell, and where its codes are in them. */
+function placesOf(codec: CodecPlan): { streams: readonly Stream[]; place: PlaceOf } {
+  const streams = streamsOf(fieldsOf(codec, cellShape(codec)));
+  const unit = unitOf(codec);
+  const place: PlaceOf = (level, node) => {
+    const isIt = (field: Field): boolean => field.level === level && field.node === node;
+    const stream = streams.find(({ fields }) => fields.some(isIt))!;
+    const field = stream.fields.find(isIt)!;
+    // A stream that is not moved begins within its first word.
+    const moved = needsFunnel(stream, unit) ? 0 : stream.from[0]! % unit;
+    return {
+      name: stream.name,
+      at: field.bits[0]! - stream.from[0]! + moved,
+      width: field.width,
+    };
+  };
+  return { streams, place };
+}
+
+/** Two codes as one, the first in the lower bits: side by side, or at the end and the beginning of one word. */
+function joinPlaces(first: Place, second: Place): Place | null {
+  const end = first.at + first.width;
+  const around = end % 32 === 0 && second.at === end - 32;
+  if (first.name !== second.name || !(second.at === end || around)) return null;
+  return { ...first, width: first.width + second.width, around };
+}
+
+/** Both level-1 codes of a quad. */
+const pairOf = (place: PlaceOf, quad: number): Place | null =>
+  joinPlaces(place(1, 2 * quad), place(1, 2 * quad + 1));
+
+/** Of a quad: the first level-1 code with the level-2 code, the level-2 code with the second level-1 code. */
+const branchesOf = (place: PlaceOf, quad: number): readonly [Place | null, Place | null] => [
+  joinPlaces(place(1, 2 * quad), place(2, quad)),
+  joinPlaces(place(2, quad), place(1, 2 * quad + 1)),
+];
+
 /**
  * What a target's `cell` partial is filled from.
  *
  * @param p first part of every name: the role
- * @param pairTable whether two neighbouring codes of level 1 are looked up at once
+ * @param join whether codes that stand side by side are looked up at once
  */
-export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View {
+export function cellView(codec: CodecPlan, p: string, join: boolean): View {
   const shape = cellShape(codec);
   const { size, levels, roots } = shape;
-  const rows = codec.layout.id === 'rows/1';
-  const streams = streamsOf(fieldsOf(codec, shape));
-  const unit = rows ? 32 : 8;
+  const unit = unitOf(codec);
+  const { streams, place } = placesOf(codec);
   const views = streams.map((stream) => streamView(stream, `${p}_${stream.name}_bit`, codec));
-  const code = (level: number, node: number, width?: number): string => {
-    const stream = streams.find(({ fields }) =>
-      fields.some((field) => field.level === level && field.node === node),
-    )!;
-    const field = stream.fields.find((each) => each.level === level && each.node === node)!;
-    // A stream that is not moved begins within its first word.
-    const moved = needsFunnel(stream, unit) ? 0 : stream.from[0]! % unit;
-    return cut(stream.name, field.bits[0]! - stream.from[0]! + moved, width ?? field.width);
-  };
-  /** The code of a node of level ℓ is the joint index of both below it if they are neighbours in one stream. */
-  const pairIsJoint = (pair: number): boolean => {
-    const [a, b] = [2 * pair, 2 * pair + 1];
-    return streams.some(({ fields }) => {
-      const first = fields.find((field) => field.level === 1 && field.node === a);
-      const second = fields.find((field) => field.level === 1 && field.node === b);
-      if (first === undefined || second === undefined) return false;
-      return second.bits[0] === first.bits[0]! + first.width;
-    });
-  };
-  const bits1 = codec.levels[0]!.bits;
-  const pairCode = (pair: number): string =>
-    pairIsJoint(pair)
-      ? code(1, 2 * pair, 2 * bits1)
-      : `(${code(1, 2 * pair)}) | ((${code(1, 2 * pair + 1)}) << ${u32(bits1)})`;
+  const code = (level: number, node: number): string => cut(place(level, node));
 
-  const joint = canJoin(codec) && pairTable;
+  const leaf = join ? leafIndex(codec) : 'code';
+  const branches = leaf === 'branch';
+  const joint = join && canJoin(codec);
   const upper: View[] = [];
-  for (let level = joint ? 2 : levels; level >= 2; level--) {
+  for (let level = joint ? 2 : levels; level >= (branches ? 3 : 2); level--) {
     for (let node = 0; node < size / 2 ** level; node++) {
       upper.push({
         level: String(level),
@@ -169,13 +222,12 @@ export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View 
   }
   const parts = Array.from({ length: Math.max(1, size / 4) }, (_, part) => {
     const pairs = size >= 4 ? [2 * part, 2 * part + 1] : [part];
+    const codes = leafCodes(place, leaf, part, pairs);
     return {
       index: String(part),
-      pairTable: pairTable && size >= 4,
-      pairCode: pairTable && size >= 4 ? pairCode(part) : '',
-      codes: pairs.map((node) => ({ code: code(1, node) })),
-      // Both radii of the node above, each for its two coordinates.
-      factor: levels === 1 ? '' : ` * pair_l2_${part}.xxyy`,
+      codes,
+      single: codes.length === 1,
+      factor: leafFactor(part, levels, branches),
       /** Radii of the trees that the part's coordinates belong to, where a cell has several. */
       roots:
         roots > 1
@@ -190,8 +242,11 @@ export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View 
     streams: views,
     upper,
     parts,
+    branches,
     joint,
-    jointCode: joint ? code(3, 0, 2 * codec.levels[2]!.bits + codec.levels[3]!.bits) : '',
+    jointCode: joint
+      ? cut({ ...place(3, 0), width: 2 * codec.levels[2]!.bits + codec.levels[3]!.bits })
+      : '',
     jointRadii: joint
       ? ['x', 'y', 'z', 'w'].map((part, node) => ({ name: `radius_l2_${node}`, part }))
       : [],
@@ -221,25 +276,52 @@ export function cellView(codec: CodecPlan, p: string, pairTable: boolean): View 
   };
 }
 
+/** The look-ups that a part's coordinates take, in turn. */
+function leafCodes(
+  place: PlaceOf,
+  leaf: LeafIndex,
+  part: number,
+  pairs: readonly number[],
+): readonly { table: string; code: string }[] {
+  if (leaf === 'pair') return [{ table: 'l1', code: cut(pairOf(place, part)!) }];
+  if (leaf === 'branch') {
+    const [left, right] = branchesOf(place, part);
+    return [
+      { table: 'left', code: cut(left!) },
+      { table: 'right', code: cut(right!) },
+    ];
+  }
+  return pairs.map((node) => ({ table: 'l1', code: cut(place(1, node)) }));
+}
+
+/** What the looked-up coordinates of a part are multiplied with, under a root of 1. */
+function leafFactor(part: number, levels: number, branches: boolean): string {
+  if (branches) return levels === 2 ? '' : ` * radius_l2_${part}`;
+  // Both radii of the node above, each for its two coordinates.
+  return levels === 1 ? '' : ` * pair_l2_${part}.xxyy`;
+}
+
 function needsFunnel(stream: Stream, unit: number): boolean {
   const phase = stream.from[0]! % unit;
   return stream.from.some((bit) => bit % unit !== phase);
 }
 
-/** `width` bits from bit `at` of words `name_0`, `name_1` … on. */
-function cut(name: string, at: number, width: number): string {
+/** A place's bits, cut out of words `name_0`, `name_1` … */
+function cut({ name, at, width, around = false }: Place): string {
   const word = Math.floor(at / 32);
   const shift = at % 32;
   const mask = `${u32(2 ** width - 1)}`;
   const low = shift === 0 ? `${name}_${word}` : `(${name}_${word} >> ${u32(shift)})`;
   if (shift + width === 32) return shift === 0 ? low : `${name}_${word} >> ${u32(shift)}`;
   if (shift + width < 32) return `${low} & ${mask}`;
-  return `(${low} | (${name}_${word + 1} << ${u32(32 - shift)})) & ${mask}`;
+  const next = around ? word : word + 1;
+  return `(${low} | (${name}_${next} << ${u32(32 - shift)})) & ${mask}`;
 }
 
-function streamView(stream: Stream, bitOf: string, { layout }: CodecPlan): View {
-  const rows = layout.id === 'rows/1';
-  const unit = rows ? 32 : 8;
+function streamView(stream: Stream, bitOf: string, codec: CodecPlan): View {
+  const { layout } = codec;
+  const rows = layout.id === 'rows/2';
+  const unit = unitOf(codec);
   /** Whether in some cell a word or byte lies behind the last whole one of the record. */
   const past = (at: number): boolean =>
     stream.from.some((bit) => Math.floor(bit / unit) + at >= Math.floor(layout.storedBits / unit));

@@ -1,5 +1,12 @@
 export { C_WORDS } from './c-words.ts';
-export { type CellShape, canJoin, cellShape, cellView } from './cells.ts';
+export {
+  type CellShape,
+  canJoin,
+  cellShape,
+  cellView,
+  type LeafIndex,
+  leafIndex,
+} from './cells.ts';
 export { bitMap, summary } from './contract.ts';
 export { directions } from './directions.ts';
 export { bestHalfScale, roundToHalf } from './half-scale.ts';

@@ -10,7 +10,7 @@ const yes = (name: string, note: string): Capability => ({ name, supported: true
  * @param arithmetics what each of them is
  */
 export function wholeDsl(
-  layouts: Readonly<Record<'rows/1' | 'tiles32/1', string>>,
+  layouts: Readonly<Record<'rows/2' | 'tiles32/1', string>>,
   arithmetics: Readonly<Record<string, string>>,
 ): readonly Capability[] {
   return [

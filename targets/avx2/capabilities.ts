@@ -12,7 +12,7 @@ export const ARITHMETICS: readonly Arithmetic[] = [{ id: 'float', bound: 1e-10 }
 
 export const CAPABILITIES = wholeDsl(
   {
-    'rows/1': 'one record a token',
+    'rows/2': 'one record a token',
     'tiles32/1': 'tiles of 32 tokens, the fastest; attention has a variant for AVX-512',
   },
   { float: 'float32 after encode' },

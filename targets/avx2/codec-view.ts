@@ -75,7 +75,7 @@ export function codecView(role: Role, codec: CodecPlan): View {
     scaled: codec.scale !== 1,
     center: codec.center,
     tiles: layout.id === 'tiles32/1',
-    rows: layout.id === 'rows/1',
+    rows: layout.id === 'rows/2',
     levels: codec.levels.map((level, i) => levelView(level, layout.codes[i]!)),
     bitsList: byLevel('0', 'bits'),
     nodesList: byLevel('head_dim', 'nodes'),

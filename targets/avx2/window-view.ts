@@ -46,7 +46,7 @@ function windowsOf(codec: CodecPlan): Windows {
     let first = bytes.at(-1);
     if (first === undefined || bit + width > first * 8 + 32) {
       const word = (bit >> 5) * 4;
-      const aligned = layout.id === 'rows/1' && bit + width <= word * 8 + 32;
+      const aligned = layout.id === 'rows/2' && bit + width <= word * 8 + 32;
       first = Math.min(aligned ? word : bit >> 3, lastByte);
       bytes.push(first);
     }

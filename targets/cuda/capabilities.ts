@@ -15,7 +15,7 @@ export const ARITHMETICS: readonly Arithmetic[] = [
 ];
 
 export const CAPABILITIES = wholeDsl(
-  { 'rows/1': 'one record a token, the fastest', 'tiles32/1': 'tiles of 32 tokens' },
+  { 'rows/2': 'one record a token, the fastest', 'tiles32/1': 'tiles of 32 tokens' },
   {
     float: 'float32 after encode',
     half: 'attend reconstructs in f16 for tensor cores, with float32 sums; all else is float32',

@@ -2,7 +2,14 @@
 
 import { type Plan, ROLES } from '../../generator/plan/index.ts';
 import type { Choice } from '../../generator/target/index.ts';
-import { blockOf, cyclesOf, noHalf, tableBytesOf, type Version, versionsOf } from './half-view.ts';
+import {
+  blockOf,
+  cyclesOfVersion,
+  noHalf,
+  tableBytesOf,
+  type Version,
+  versionsOf,
+} from './half-view.ts';
 
 /** Shared memory that a block can have, in KiB. */
 const SHARED: readonly { readonly architectures: readonly string[]; readonly kib: number }[] = [
@@ -11,6 +18,24 @@ const SHARED: readonly { readonly architectures: readonly string[]; readonly kib
   { architectures: ['sm_86', 'sm_89', 'sm_120', 'sm_121'], kib: 99 },
   { architectures: ['sm_75'], kib: 64 },
 ];
+
+/** Bytes of shared memory of a block of a version. */
+const bytesOf = (version: Version, plan: Plan): number =>
+  tableBytesOf(version, plan) + blockOf(plan).sumBytes;
+
+/** Architectures whose launchers take each of the versions. */
+export function architecturesOf(
+  plan: Plan,
+  versions: readonly Version[],
+): readonly (readonly string[])[] {
+  return versions.map((version, i) => {
+    const on = SHARED.filter(({ kib }) => {
+      const fits = (v: Version): boolean => bytesOf(v, plan) <= kib * 1024;
+      return fits(version) && !versions.slice(0, i).some(fits);
+    });
+    return on.flatMap(({ architectures }) => architectures);
+  });
+}
 
 export function choices(plan: Plan): readonly Choice[] {
   const reason = noHalf(plan);
@@ -21,7 +46,7 @@ export function choices(plan: Plan): readonly Choice[] {
     ];
   }
   const versions = versionsOf(plan);
-  const bytes = (version: Version): number => tableBytesOf(version, plan) + blockOf(plan).sumBytes;
+  const on = architecturesOf(plan, versions);
   const what = asked
     ? 'attend in half precision'
     : "attend in float32; with arithmetic: { cuda: 'half' } it would be";
@@ -31,19 +56,14 @@ export function choices(plan: Plan): readonly Choice[] {
       rows: versions.map((version, i) => {
         const of = (figure: 'lookups' | 'wavefronts' | 'instructions'): string =>
           ROLES.map((role) => String(version.strategies[role][figure])).join(' and ');
-        const on = SHARED.filter(({ kib }) => {
-          const fits = (v: Version): boolean => bytes(v) <= kib * 1024;
-          return fits(version) && !versions.slice(0, i).some(fits);
-        });
         return {
           version: version.name,
-          'shared KiB': (bytes(version) / 1024).toFixed(1),
+          'shared KiB': (bytesOf(version, plan) / 1024).toFixed(1),
           'look-ups': of('lookups'),
           wavefronts: of('wavefronts'),
           instructions: of('instructions'),
-          cycles: cyclesOf(version, plan).toFixed(0),
-          on:
-            on.length === 0 ? 'none' : on.flatMap(({ architectures }) => architectures).join(', '),
+          cycles: cyclesOfVersion(version, plan).toFixed(0),
+          on: on[i]!.length === 0 ? 'none' : on[i]!.join(', '),
         };
       }),
       note: 'of a cell of 16 coordinates of keys and of values; cycles of a quarter of a multiprocessor for both',

@@ -47,7 +47,7 @@ const memoryOf = (entries: number): string =>
 export function codecView(role: Role, codec: CodecPlan): View {
   const { precondition, radius, layout, headDim, depth, blocks } = codec;
   const hadamard = precondition.kind === 'hadamard' ? precondition : null;
-  const rows = layout.id === 'rows/1';
+  const rows = layout.id === 'rows/2';
   return {
     role,
     headDim: String(headDim),

@@ -123,7 +123,7 @@ function ownWordsOf(codec: CodecPlan): readonly View[] | null {
   const cell = cellOf(codec);
   const fields = fieldsOf(codec, cell);
   const words = layout.storedBits / 32 / cell.count;
-  const alone = layout.id === 'rows/1' && radius.kind !== 'log' && 2 ** depth === cell.size;
+  const alone = layout.id === 'rows/2' && radius.kind !== 'log' && 2 ** depth === cell.size;
   if (!alone || !Number.isInteger(words)) return null;
   const all = [...fields, { name: '', width: radius.bits, bits: layout.radii }];
   const inPlace = all.every(

@@ -4,7 +4,11 @@ import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/pla
 import { floatLiteral, u32, type View } from '../../generator/target/index.ts';
 import {
   CELL,
+  cyclesOf,
+  ENTRY_LOG2,
   type Half,
+  isBranch,
+  type Limits,
   type Step,
   type Strategy,
   strategyOf,
@@ -16,7 +20,6 @@ import {
   cellWords,
   halfBits,
   indexOf,
-  signBit,
   wordsView,
 } from './half-words.ts';
 
@@ -48,10 +51,11 @@ export function noHalf(plan: Plan): string | null {
 const MOST_TABLE_BYTES = 180 * 1024;
 
 /** Tables by what they cost in shared memory: each kernel is emitted once for each that differs. */
-export const VERSIONS: readonly { readonly name: string; readonly indexBits: number }[] = [
-  { name: 'joint10', indexBits: 10 },
-  { name: 'joint9', indexBits: 9 },
-  { name: 'joint8', indexBits: 8 },
+export const VERSIONS: readonly ({ readonly name: string } & Limits)[] = [
+  { name: 'joint10', indexBits: 10, bytes: MOST_TABLE_BYTES },
+  // Of 99 KiB, and of 64 KiB, the least that a device has.
+  { name: 'joint9', indexBits: 9, bytes: 88 * 1024 },
+  { name: 'joint8', indexBits: 8, bytes: 48 * 1024 },
 ];
 
 export function halfView(plan: Plan): View {
@@ -63,8 +67,8 @@ export function halfView(plan: Plan): View {
   const quads = quadsAtOnce(plan);
   return {
     half: true,
-    keyRows: plan.key.layout.id === 'rows/1',
-    valueRows: plan.value.layout.id === 'rows/1',
+    keyRows: plan.key.layout.id === 'rows/2',
+    valueRows: plan.value.layout.id === 'rows/2',
     halfStep: String(stepTokens(plan)),
     halfWarps: String(blockOf(plan).warps),
     halfStridedWarps: blockOf(plan).warps === 16 ? '12' : '8',
@@ -75,8 +79,8 @@ export function halfView(plan: Plan): View {
     halfCodecs: distinct.map((role) => ({
       role,
       words: wordsView(plan[role], words.get(role)!),
-      rows: plan[role].layout.id === 'rows/1',
-      tiles: plan[role].layout.id !== 'rows/1',
+      rows: plan[role].layout.id === 'rows/2',
+      tiles: plan[role].layout.id !== 'rows/2',
       hasRest: plan[role].layout.storedBits % 8 !== 0,
     })),
     halfVersions: versionsOf(plan).map(({ name, strategies }) => ({
@@ -91,6 +95,7 @@ export function halfView(plan: Plan): View {
         scale: floatLiteral(Math.fround(strategies[role].scale)),
         ...decodeView(plan[role], strategies[role], words.get(role)!),
         log: plan[role].radius.kind === 'log',
+        turned: String(strategies[role].turned),
       })),
     })),
   };
@@ -113,7 +118,7 @@ export function blockOf(plan: Plan): {
     ahead,
     sumBytes:
       4 *
-      (2 * warps * 4 * quads + 8 * quads + 4 + HANDED_OVER * sums + 2 * quads * plan.key.headDim),
+      (2 * warps * 4 * quads + 8 * quads + 8 + HANDED_OVER * sums + 2 * quads * plan.key.headDim),
   };
 }
 
@@ -127,7 +132,7 @@ function quadsAtOnce(plan: Plan): number {
 }
 
 /** Registers of a thread that blocks of 16, 12 and 8 warps leave, less what the estimate may be short of. */
-const REGISTERS = { 16: 132, 12: 156, 8: 225 } as const;
+const REGISTERS = { 16: 132, 12: 177, 8: 212 } as const;
 
 /** Warps of a block: as many as registers allow, of which a multiprocessor has 65,536. */
 function warpsOf(
@@ -142,14 +147,17 @@ function warpsOf(
   const perValue = Math.ceil(valueCells / (few ? 4 : 8));
   const tiles = ROLES.some((role) => plan[role].layout.id === 'tiles32/1');
   const needed = (keysHeld: number, valuesHeld: number): number =>
-    (tiles ? 88 : 68) +
+    (tiles ? 74 : 68) +
+    (keyCells > 2 || perValue > 1 ? 6 : 0) +
+    (plan.queryGroup > 4 * quads ? 4 : 0) +
     quads * (8 * keyCells + 16 * perValue + 8 + (step * 3) / 8) +
     (step / 8) * keysHeld * words.get('key')!.count +
     (step / 8) * (few ? 1 : 2) * valuesHeld * words.get('value')!.count;
   const ahead = needed(keyCells, perValue);
   if (ahead <= REGISTERS[16]) return { warps: 16, ahead: true };
   if (ahead <= REGISTERS[12]) return { warps: 12, ahead: true };
-  return { warps: 8, ahead: ahead <= REGISTERS[8] };
+  if (ahead <= REGISTERS[8]) return { warps: 8, ahead: true };
+  return { warps: needed(1, 1) <= REGISTERS[12] ? 12 : 8, ahead: false };
 }
 
 export interface Version {
@@ -158,22 +166,11 @@ export interface Version {
 }
 
 /** What a version must save, as a share, for its larger tables to be worth it. */
-const WORTH = 0.02;
+const WORTH = 0.03;
 
-/**
- * Cycles that a cell of keys and one of values take of a quarter of a multiprocessor: its issue slots, or the wavefronts
- * of shared memory, of which four quarters share one a cycle; what binds less still stands in the way at times. Beside
- * decoding there is a share of loads and softmax.
- */
-export function cyclesOf({ strategies }: Version, plan: Plan): number {
-  const cycles = ROLES.map((role) => {
-    const { instructions, wavefronts } = strategies[role];
-    const [issue, shared] = plan[role].layout.id === 'rows/1' ? [9, 9] : [24, 12];
-    const pipes = [instructions + issue, 4 * wavefronts + shared];
-    return Math.max(...pipes) + Math.min(...pipes) / 4;
-  });
-  return cycles[0]! + cycles[1]!;
-}
+/** Cycles that a cell of keys and one of values take. */
+export const cyclesOfVersion = ({ strategies }: Version, plan: Plan): number =>
+  cyclesOf(strategies.key, plan.key) + cyclesOf(strategies.value, plan.value);
 
 /** Bytes of shared memory for tables: equal formats share them. */
 export function tableBytesOf({ strategies }: Version, plan: Plan): number {
@@ -189,18 +186,23 @@ export function tableBytesOf({ strategies }: Version, plan: Plan): number {
  */
 export function versionsOf(plan: Plan): readonly Version[] {
   const versions: Version[] = [];
-  for (const { name, indexBits } of [...VERSIONS].reverse()) {
+  const shares = plan.key.formatHash === plan.value.formatHash ? 1 : 2;
+  for (const { name, indexBits, bytes: all } of [...VERSIONS].reverse()) {
+    const limits = { indexBits, bytes: all / shares };
     const version = {
       name,
       strategies: {
-        key: strategyOf(plan.key, indexBits, 'key'),
-        value: strategyOf(plan.value, indexBits, 'value'),
+        key: strategyOf(plan.key, limits, 'key'),
+        value: strategyOf(plan.value, limits, 'value'),
       },
     };
     const before = versions[0];
     const bytes = tableBytesOf(version, plan);
     if (bytes > MOST_TABLE_BYTES) continue;
-    if (before !== undefined && cyclesOf(version, plan) >= (1 - WORTH) * cyclesOf(before, plan)) {
+    if (
+      before !== undefined &&
+      cyclesOfVersion(version, plan) >= (1 - WORTH) * cyclesOfVersion(before, plan)
+    ) {
       continue;
     }
     versions.unshift(version);
@@ -214,7 +216,7 @@ function tableViews(role: Role, strategy: Strategy): View[] {
     name: table.name,
     wide: table.wide,
     isChild: table.kind === 'above',
-    isFloat: table.kind === 'above' || table.kind === 'radius',
+    isFloat: table.kind === 'exact' || table.kind === 'above' || table.kind === 'radius',
     word: wordOf(table),
     copies: table.wide ? '16' : '32',
     entries: String(2 ** table.bits),
@@ -226,13 +228,18 @@ function tableViews(role: Role, strategy: Strategy): View[] {
 
 function wordOf(table: Table): string {
   if (table.kind === 'above' || table.kind === 'radius') return 'float';
+  if (table.kind === 'exact') return 'float2';
   return table.wide ? 'uint2' : 'uint32_t';
 }
 
 function whatOf(table: Table): string {
   switch (table.kind) {
     case 'quad':
-      return `four coordinates below a node of level 2${table.signApart ? ', the first one positive' : ''}`;
+      return `four coordinates below a node of level 2${positiveOf(table)}`;
+    case 'left':
+      return 'the first two coordinates below a node of level 2';
+    case 'right':
+      return 'the last two coordinates below a node of level 2';
     case 'pairs':
       return 'two pairs of coordinates';
     case 'pair':
@@ -241,6 +248,8 @@ function whatOf(table: Table): string {
       return `radii at level ${table.level - 2} below a node of level ${table.level}`;
     case 'node':
       return `radii below a node of level ${table.level}`;
+    case 'exact':
+      return `radii below a node of level ${table.level}, in float32`;
     case 'above':
       return `the radius of one child of a node of level ${table.level}`;
     case 'radius':
@@ -248,13 +257,19 @@ function whatOf(table: Table): string {
   }
 }
 
+/** Which coordinates of a quad have their signs apart. */
+function positiveOf({ signs }: Table): string {
+  if (signs.first) return ', the outer two positive';
+  return signs.last ? ', the last one positive' : '';
+}
+
 /** Expressions of an entry's two or four numbers, from its index e. */
 function entryView(role: Role, table: Table): View {
   const code = (i: number): string => {
     const { width, to } = table.parts[i]!;
     const low = `(e >> ${u32(to)}) & ${u32(2 ** width - 1)}`;
-    // The lowest bit of the first code is no part of the index.
-    return table.signApart && i === 0 ? `((${low}) << 1u)` : `(${low})`;
+    // The lowest bit of the first code may be no part of the index.
+    return table.signs.first && i === 0 ? `((${low}) << 1u)` : `(${low})`;
   };
   const leaf = (i: number): string => `${role}::direction_l1(${code(i)})`;
   const node = (level: number, i: number): string => `${role}::direction_l${level}(${code(i)})`;
@@ -262,6 +277,10 @@ function entryView(role: Role, table: Table): View {
     switch (table.kind) {
       case 'quad':
         return { left: leaf(0), right: leaf(1), parent: node(2, 2) };
+      case 'left':
+        return { left: leaf(0), right: '', parent: `${node(2, 1)}.x` };
+      case 'right':
+        return { left: leaf(0), right: '', parent: `${node(2, 1)}.y` };
       case 'pairs':
         return { left: leaf(0), right: leaf(1), parent: '' };
       case 'pair':
@@ -273,15 +292,20 @@ function entryView(role: Role, table: Table): View {
           parent: node(table.level, 2),
         };
       case 'node':
+      case 'exact':
+      case 'above':
         return { left: node(table.level, 0), right: '', parent: '' };
-      case 'above': {
-        return { left: node(table.level, 0), right: '', parent: '' };
-      }
       case 'radius':
         return { left: `${role}::radius_level[${code(0)}]`, right: '', parent: '' };
     }
   })();
-  return { ...factors, hasRight: factors.right !== '', hasParent: factors.parent !== '' };
+  return {
+    ...factors,
+    hasRight: factors.right !== '',
+    hasParent: factors.parent !== '',
+    turned: table.kind === 'quad',
+    isBranch: isBranch(table.kind),
+  };
 }
 
 /** Columns of a look-up. */
@@ -298,7 +322,6 @@ function wrappedIndex(table: Table, index: string): string {
 }
 
 function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): View {
-  const entryShift = 7;
   const half = (factor: Half): string => {
     switch (factor.half) {
       case 'low':
@@ -313,13 +336,10 @@ function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): Vie
     const none = {
       isLookup: false,
       isProduct: false,
-      isSign: false,
       isFactor: false,
       isRound: false,
+      isScale: false,
     };
-    if (step.kind === 'sign') {
-      return { ...none, isSign: true, name: step.name, bit: signBit(words, 1, step.node) };
-    }
     if (step.kind === 'product') {
       return {
         ...none,
@@ -330,10 +350,14 @@ function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): Vie
       };
     }
     if (step.kind === 'round')
-      return { ...none, isRound: true, name: step.name, value: step.value };
+      return { ...none, isRound: true, name: step.name, low: step.low, high: step.high };
+    if (step.kind === 'scale') {
+      const { name, value, radius } = step;
+      return { ...none, isScale: true, name, value, radius };
+    }
     if (step.kind === 'factor') {
       const child = step.level > 0 ? ` | ((cell >> ${u32(step.level - 5)} & 1u) << 7u)` : '';
-      const index = `${indexOf(words, step.parts, entryShift)}${child}`;
+      const index = `${indexOf(words, step.parts, ENTRY_LOG2).index}${child}`;
       return {
         ...none,
         isFactor: true,
@@ -344,12 +368,19 @@ function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): Vie
         wrap: wrapAt(step.radius.length + step.name.length + 18 + look(step.table, index)),
       };
     }
-    const index = indexOf(words, step.parts, entryShift);
+    const { signs } = step.table;
+    const moved = `${step.name}_bits`;
+    const cut = indexOf(words, step.parts, ENTRY_LOG2, signs, moved);
+    const { index } = cut;
     return {
       ...none,
       isLookup: true,
-      isConst: !step.table.signApart,
+      isConst: !signs.first && !signs.last,
       name: step.name,
+      moved: cut.moved === '' ? '' : moved,
+      movedWord: cut.moved,
+      first: cut.first,
+      last: cut.last,
       table: step.table.name,
       wide: step.table.wide,
       word: wordOf(step.table),
@@ -358,7 +389,7 @@ function decodeView(codec: CodecPlan, strategy: Strategy, words: CellWords): Vie
     };
   });
   const roots = Math.max(1, CELL / 2 ** codec.depth);
-  const inFloat = codec.depth > 4;
+  const inFloat = strategy.floatRoots;
   const radii =
     codec.radius.kind === 'log'
       ? []

@@ -2,7 +2,7 @@
 
 import type { CodecPlan } from '../../generator/plan/index.ts';
 import { positionFunction, u32, type View } from '../../generator/target/index.ts';
-import { CELL, type Field, fieldsOf, type Part } from './half-tables.ts';
+import { CELL, type Field, fieldsOf, type Part, SIGN_BIT, type SignsApart } from './half-tables.ts';
 
 /** Fields that keep their distance from cell to cell: loaded together, cut at fixed places. */
 interface Stream {
@@ -34,7 +34,7 @@ export interface CellWords {
 const FARTHEST = 96;
 
 export function cellWords(codec: CodecPlan): CellWords {
-  const rows = codec.layout.id === 'rows/1';
+  const rows = codec.layout.id === 'rows/2';
   const unit = rows ? 32 : 8;
   const left = [...fieldsOf(codec)].sort((a, b) => a.bits[0]! - b.bits[0]!);
   const streams: Stream[] = [];
@@ -88,83 +88,149 @@ function placeOf(words: CellWords, level: number, node: number): Place {
 
 const wordName = (stream: Stream, word: number): string => `${stream.name}_${word}`;
 
-/** `width` bits from bit `bit` of a stream on, from bit `to` of the result on; what else it holds is masked. */
-function cut({ stream, bit }: Place, width: number, to: number): string {
-  const mask = hex(2 ** (to + width) - 2 ** to);
-  const word = Math.floor(bit / 32);
-  const at = bit % 32;
-  const low = wordName(stream, word);
-  if (at + width > 32) {
-    const next = wordName(stream, word + 1);
-    // Bits at .. 31 of the word and the first of the next one.
-    const right = at - to;
-    return right >= 0
-      ? `(__funnelshift_r(${low}, ${next}, ${u32(right)}) & ${mask})`
-      : `(__funnelshift_l(${low}, ${next}, ${u32(to - at)}) & ${mask})`;
-  }
-  if (at === to) return `(${low} & ${mask})`;
-  return at > to
-    ? `((${low} >> ${u32(at - to)}) & ${mask})`
-    : `((${low} << ${u32(to - at)}) & ${mask})`;
-}
-
 const hex = (value: number): string => `0x${value.toString(16)}u`;
 
-/** The parts of an index times `2^shift`, as an expression: parts that one shift or rotation reaches are cut at once. */
-export function indexOf(words: CellWords, parts: readonly Part[], shift: number): string {
-  const left = parts.map((part) => {
-    const place = placeOf(words, part.level, part.node);
+/** Parts of an index that one shift or rotation of a word brings to their places. */
+interface Cut {
+  /** The word, moved. */
+  readonly moved: string;
+  /** What of it belongs to the index. */
+  readonly mask: number;
+  readonly parts: readonly Part[];
+}
+
+/** A part on its way into a cut, with the sign beside it that is no part of the index. */
+interface Moving {
+  readonly place: Place;
+  readonly width: number;
+  readonly to: number;
+  readonly mask: number;
+  readonly parts: readonly Part[];
+}
+
+const bitsFrom = (to: number, width: number): number => 2 ** (to + width) - 2 ** to;
+
+/** Cuts that make up an index whose lowest bit is bit `shift`. `signs` are what its parts leave out of their codes. */
+function cutsOf(
+  words: CellWords,
+  parts: readonly Part[],
+  signs: SignsApart,
+  shift: number,
+): readonly Cut[] {
+  const left = parts.map((part, i): Moving => {
+    const { stream, bit } = placeOf(words, part.level, part.node);
+    const to = part.to + shift;
+    const below = signs.first && i === 0 ? 1 : 0;
+    const above = signs.last && i === 1 ? 1 : 0;
     return {
-      place: { ...place, bit: place.bit + part.skip },
-      width: part.width,
-      to: part.to + shift,
+      place: { stream, bit: bit + part.skip - below },
+      width: part.width + below + above,
+      to: to - below,
+      mask: bitsFrom(to, part.width),
+      parts: [part],
     };
   });
-  const terms: string[] = [];
+  const cuts: Cut[] = [];
   while (left.length > 0) {
     const head = left.shift()!;
-    const within = (p: typeof head): boolean => (p.place.bit % 32) + p.width <= 32;
-    const turn = (p: typeof head): number => (((p.place.bit - p.to) % 32) + 32) % 32;
+    const wordOf = ({ place }: Moving): string =>
+      wordName(place.stream, Math.floor(place.bit / 32));
+    const turn = ({ place, to }: Moving): number => (((place.bit - to) % 32) + 32) % 32;
+    const within = ({ place, width }: Moving): boolean => (place.bit % 32) + width <= 32;
     const same = left.filter(
-      (p) =>
-        within(head) &&
-        within(p) &&
-        p.place.stream === head.place.stream &&
-        Math.floor(p.place.bit / 32) === Math.floor(head.place.bit / 32) &&
-        turn(p) === turn(head),
+      (p) => within(head) && within(p) && wordOf(p) === wordOf(head) && turn(p) === turn(head),
     );
-    // Parts that follow each other across a word.
-    const next = left.find(
-      (p) =>
-        p.place.stream === head.place.stream &&
-        p.place.bit - head.place.bit === p.to - head.to &&
-        p.to === head.to + head.width,
-    );
+    const together = (others: readonly Moving[]): Omit<Cut, 'moved'> => {
+      for (const p of others) left.splice(left.indexOf(p), 1);
+      const all = [head, ...others];
+      return {
+        mask: all.reduce((sum, { mask }) => sum + mask, 0),
+        parts: all.flatMap((each) => each.parts),
+      };
+    };
+    const move = (head.place.bit % 32) - head.to;
     if (same.length > 0) {
-      for (const p of same) left.splice(left.indexOf(p), 1);
-      const all = [head, ...same];
-      const mask = all.reduce((sum, p) => sum + 2 ** (p.to + p.width) - 2 ** p.to, 0);
-      const word = wordName(head.place.stream, Math.floor(head.place.bit / 32));
-      const straight = all.every(
-        (p) => (p.place.bit % 32) - p.to === (head.place.bit % 32) - head.to,
-      );
-      const move = (head.place.bit % 32) - head.to;
-      if (straight && move === 0) terms.push(`(${word} & ${hex(mask)})`);
-      else if (straight && move > 0) terms.push(`((${word} >> ${u32(move)}) & ${hex(mask)})`);
-      else if (straight) terms.push(`((${word} << ${u32(-move)}) & ${hex(mask)})`);
-      else {
-        terms.push(`(__funnelshift_r(${word}, ${word}, ${u32(turn(head))}) & ${hex(mask)})`);
-      }
+      const straight = same.every((p) => (p.place.bit % 32) - p.to === move);
+      const moved = straight
+        ? shifted(wordOf(head), move)
+        : `__funnelshift_r(${wordOf(head)}, ${wordOf(head)}, ${u32(turn(head))})`;
+      cuts.push({ moved, ...together(same) });
       continue;
     }
+    // Parts that follow each other across a word.
+    const next = followerOf(head, left);
     if (next !== undefined) {
       left.splice(left.indexOf(next), 1);
-      left.unshift({ ...head, width: head.width + next.width });
+      left.unshift({
+        ...head,
+        width: head.width + next.width,
+        mask: head.mask + next.mask,
+        parts: [...head.parts, ...next.parts],
+      });
       continue;
     }
-    terms.push(cut(head.place, head.width, head.to));
+    const { stream, bit } = head.place;
+    const following = wordName(stream, Math.floor(bit / 32) + 1);
+    const moved = within(head)
+      ? shifted(wordOf(head), move)
+      : `__funnelshift_r(${wordOf(head)}, ${following}, ${u32(move)})`;
+    cuts.push({ moved, ...together([]) });
   }
-  return terms.join(' | ');
+  return cuts;
+}
+
+/** The part that goes on where another one ends, in the record as in the index. */
+function followerOf(head: Moving, left: readonly Moving[]): Moving | undefined {
+  return left.find(
+    (p) =>
+      p.place.stream === head.place.stream &&
+      p.place.bit - head.place.bit === p.to - head.to &&
+      p.to === head.to + head.width,
+  );
+}
+
+const shifted = (word: string, right: number): string => {
+  if (right === 0) return word;
+  return right > 0 ? `(${word} >> ${u32(right)})` : `(${word} << ${u32(-right)})`;
+};
+
+/** An index and what its entry's signs are made of. */
+export interface Index {
+  /** The index times 2^`shift`. */
+  readonly index: string;
+  /** The moved word that the index and signs are cut of, where both are. */
+  readonly moved: string;
+  /** Bit 15 of words that change the sign of an entry's first or last coordinate. */
+  readonly first: string;
+  readonly last: string;
+}
+
+/**
+ * The parts of an index times `2^shift`, as expressions: parts that one shift or rotation reaches are cut at once. Signs
+ * are cut of the same word as the parts beside them, which is called `name`.
+ */
+export function indexOf(
+  words: CellWords,
+  parts: readonly Part[],
+  shift: number,
+  signs: SignsApart = { first: false, last: false },
+  name = '',
+): Index {
+  const cuts = cutsOf(words, parts, signs, shift);
+  const apart = signs.first ? parts[0]! : signs.last ? parts[1]! : undefined;
+  const source = cuts.find((cut) => apart !== undefined && cut.parts.includes(apart));
+  const isNamed = source?.moved.includes('(') === true;
+  const textOf = (cut: Cut): string => (isNamed && cut === source ? name : cut.moved);
+  const sign = (part: Part, bit: number): string => {
+    const cut = cuts.find((each) => each.parts.includes(part))!;
+    return `${shifted(textOf(cut), bit + shift - SIGN_BIT)} & ${hex(2 ** SIGN_BIT)}`;
+  };
+  return {
+    index: cuts.map((cut) => `(${textOf(cut)} & ${hex(cut.mask)})`).join(' | '),
+    moved: isNamed ? source.moved.replace(/^\((.*)\)$/, '$1') : '',
+    first: signs.first ? sign(parts[0]!, parts[0]!.to - 1) : '',
+    last: signs.last ? sign(parts[1]!, parts[1]!.to + parts[1]!.width) : '',
+  };
 }
 
 /** A 16-bit field in both halves of a word. */
@@ -190,14 +256,9 @@ export function halfBits(words: CellWords, level: number, node: number): string 
   return `__funnelshift_r(${word}, ${next}, ${u32(at)})`;
 }
 
-/** The lowest bit of a code at bit 15 of a word, for the sign of an f16 in its lower half. */
-export function signBit(words: CellWords, level: number, node: number): string {
-  return cut(placeOf(words, level, node), 1, 15);
-}
-
 /** What the loads and moves of a cell's words are printed from. */
 export function wordsView(codec: CodecPlan, words: CellWords): View {
-  const rows = codec.layout.id === 'rows/1';
+  const rows = codec.layout.id === 'rows/2';
   const unit = rows ? 32 : 8;
   const whole = Math.floor(codec.layout.storedBits / unit);
   return {

@@ -29,7 +29,7 @@ export interface Flow {
   readonly loops: readonly Loop[];
 }
 
-/** What ends a block. A call does not: control comes back. */
+/** What ends a block. A call does not where control comes back. */
 const ENDS = new Set(['BRA', 'JMP', 'BRX', 'JMX', 'BRXU', 'JMXU', 'EXIT', 'RET', 'KILL']);
 
 export function flowOf(instructions: readonly Instruction[]): Flow {
@@ -40,11 +40,20 @@ export function flowOf(instructions: readonly Instruction[]): Flow {
 
 function blocksOf(instructions: readonly Instruction[]): readonly Block[] {
   const places = new Map(instructions.map(({ address }, place) => [address, place]));
+  const targetOf = ({ target }: Instruction): number | undefined =>
+    target === null ? undefined : places.get(target);
+  // Some jumps out of a loop are calls of code that never returns.
+  const ends = (each: Instruction): boolean => {
+    if (ENDS.has(each.opcode)) return true;
+    const to = each.opcode === 'CALL' ? targetOf(each) : undefined;
+    return to !== undefined && !returns(instructions, to, targetOf);
+  };
+  const ending = new Set(instructions.filter(ends));
   const starts = new Set([0]);
-  instructions.forEach(({ opcode, target }, place) => {
-    if (!ENDS.has(opcode)) return;
+  instructions.forEach((each, place) => {
+    if (!ending.has(each)) return;
     starts.add(place + 1);
-    const to = target === null ? undefined : places.get(target);
+    const to = targetOf(each);
     if (to !== undefined) starts.add(to);
   });
   const sorted = [...starts].filter((place) => place < instructions.length).sort((a, b) => a - b);
@@ -53,17 +62,35 @@ function blocksOf(instructions: readonly Instruction[]): readonly Block[] {
     const end = sorted[at + 1] ?? instructions.length;
     const last = instructions[end - 1]!;
     const successors: number[] = [];
-    const to = last.target === null ? undefined : places.get(last.target);
-    if (ENDS.has(last.opcode) && to !== undefined) successors.push(index.get(to)!);
-    if (fallsThrough(last) && at + 1 < sorted.length) successors.push(at + 1);
+    const to = targetOf(last);
+    if (ending.has(last) && to !== undefined) successors.push(index.get(to)!);
+    if ((!ending.has(last) || mayPass(last)) && at + 1 < sorted.length) successors.push(at + 1);
     return { index: at, instructions: instructions.slice(start, end), successors };
   });
 }
 
 /** A predicate, one among the operands (`BRA.U !UP0, 0x90`), or a vote (`BRA.DIV`) may let control pass. */
-function fallsThrough({ opcode, predicate, modifiers, operands }: Instruction): boolean {
-  if (!ENDS.has(opcode)) return true;
-  return predicate !== null || modifiers.includes('DIV') || /^!?U?P\d/.test(operands);
+const mayPass = ({ predicate, modifiers, operands }: Instruction): boolean =>
+  predicate !== null || modifiers.includes('DIV') || /^!?U?P\d/.test(operands);
+
+/** Whether code that begins at a place comes to a return. */
+function returns(
+  instructions: readonly Instruction[],
+  from: number,
+  targetOf: (jump: Instruction) => number | undefined,
+): boolean {
+  const seen = new Set<number>();
+  for (const open = [from]; open.length > 0; ) {
+    const place = open.pop()!;
+    const each = instructions[place];
+    if (each === undefined || seen.has(place)) continue;
+    if (each.opcode === 'RET') return true;
+    seen.add(place);
+    if (!ENDS.has(each.opcode) || mayPass(each)) open.push(place + 1);
+    const to = ENDS.has(each.opcode) ? targetOf(each) : undefined;
+    if (to !== undefined) open.push(to);
+  }
+  return false;
 }
 
 function reversePostorder(blocks: readonly Block[]): readonly number[] {

@@ -161,12 +161,15 @@ function pathThrough(flow: Flow, loop: Loop, hints: LoopHints): Path | null {
     }
   }
   const paths = loop.latches.flatMap((latch) => best.at(-1)!.get(latch) ?? []);
-  // Of several jumps back, the one behind the most work.
+  // Of several jumps back, the one behind the most work; with the tensor pipe's, the shortest way there.
   return paths.reduce<Path | null>(
     (a, b) =>
       a === null ||
       a.rank.entered < b.rank.entered ||
-      (a.rank.entered === b.rank.entered && less(a.rank, b.rank))
+      (a.rank.entered === b.rank.entered &&
+        (a.rank.tensor > 0 && a.rank.tensor === b.rank.tensor
+          ? better(b.rank, a.rank)
+          : less(a.rank, b.rank)))
         ? b
         : a,
     null,

@@ -14,7 +14,7 @@ export const ARITHMETICS: readonly Arithmetic[] = [
 ];
 
 export const CAPABILITIES = wholeDsl(
-  { 'rows/1': 'one record a token, the fastest', 'tiles32/1': 'tiles of 32 tokens' },
+  { 'rows/2': 'one record a token, the fastest', 'tiles32/1': 'tiles of 32 tokens' },
   {
     float: 'float32 after encode',
     half: 'attend decodes values in f16, all else is float32; needs the feature shader-f16',

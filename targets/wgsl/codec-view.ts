@@ -9,6 +9,7 @@ import {
   cellView,
   directions,
   floatLiteral,
+  leafIndex,
   positionFunction,
   u32,
   type View,
@@ -16,29 +17,48 @@ import {
 import { type HalfTables, halfTables } from './half.ts';
 import { floatEntries, vectorEntries } from './literals.ts';
 
-/** Joint tables of two level-1 codes have at most this many bits. */
-const PAIR_BITS = 8;
+/** Which tables the levels of a codec are looked up in. */
+interface Lookups {
+  /** Of two neighbouring level-1 codes. */
+  readonly pairs: boolean;
+  /** Of a level-1 code with the level-2 code. */
+  readonly branches: boolean;
+  /** Of levels 3 and 4. */
+  readonly joint: boolean;
+}
+
+/** @param join whether codes that stand side by side are looked up at once */
+function lookupsOf(codec: CodecPlan, join: boolean): Lookups {
+  const leaf = join ? leafIndex(codec) : 'code';
+  return { pairs: leaf === 'pair', branches: leaf === 'branch', joint: join && canJoin(codec) };
+}
+
+/** Whether a level is looked up together with another one. */
+const isJoined = ({ branches, joint }: Lookups, level: number): boolean =>
+  (branches && level <= 2) || (joint && (level === 3 || level === 4));
 
 /** Bytes of workgroup memory that the decoding tables of a codec take. */
-export function tableBytes(codec: CodecPlan, pairTable: boolean): number {
-  const first = codec.levels[0]!.bits;
-  let bytes = pairTable ? 16 * 4 ** first : 8 * 2 ** first;
-  const joint = pairTable && canJoin(codec);
-  for (const { level, bits } of codec.levels.slice(1)) {
-    if (!(joint && (level === 3 || level === 4))) bytes += 8 * 2 ** bits;
+export function tableBytes(codec: CodecPlan, join: boolean): number {
+  const lookups = lookupsOf(codec, join);
+  let bytes = 0;
+  for (const { level, bits } of codec.levels) {
+    if (isJoined(lookups, level)) continue;
+    bytes += level === 1 && lookups.pairs ? 16 * 4 ** bits : 8 * 2 ** bits;
   }
-  if (joint) bytes += 16 * jointLength(codec);
+  if (lookups.branches) bytes += 2 * 8 * branchLength(codec);
+  if (lookups.joint) bytes += 16 * jointLength(codec);
   if (codec.radius.kind === 'log') bytes += 4 * 2 ** codec.radius.bits;
   return bytes;
+}
+
+/** Entries of either table of levels 1 and 2 together. */
+function branchLength({ levels }: CodecPlan): number {
+  return 2 ** (levels[0]!.bits + levels[1]!.bits);
 }
 
 /** Entries of the table of levels 3 and 4 together. */
 function jointLength({ levels }: CodecPlan): number {
   return 2 ** (2 * levels[2]!.bits + levels[3]!.bits);
-}
-
-export function canPair(codec: CodecPlan): boolean {
-  return 2 * codec.levels[0]!.bits <= PAIR_BITS && cellShape(codec).size >= 4;
 }
 
 function levelView(p: string, level: LevelPlan, codes: readonly number[]): View {
@@ -61,20 +81,19 @@ function levelView(p: string, level: LevelPlan, codes: readonly number[]): View 
 }
 
 /** Tables that attention and decode fill workgroup memory with. */
-function tableViews(codec: CodecPlan, pairTable: boolean, half: HalfTables | null): View[] {
-  const joins = pairTable && canJoin(codec);
+function tableViews(codec: CodecPlan, lookups: Lookups, half: HalfTables | null): View[] {
   return codec.levels.map((level, i) => {
     const within = half?.levels[i];
     const codes = within?.entries ?? directions(level);
-    const isPair = pairTable && level.level === 1;
+    const isPair = lookups.pairs && level.level === 1;
     const length = isPair ? codes.length ** 2 : codes.length;
-    const joined = joins && (level.level === 3 || level.level === 4);
+    const joined = isJoined(lookups, level.level);
     const what = level.level === 1 ? 'cosine and sine, with their signs,' : 'cosine and sine';
     const scaled = within ? `, times ${within.scale}` : '';
     return {
       level: String(level.level),
       pair: isPair,
-      // Levels 3 and 4 are looked up together where that can be; in f16 as a table of its own.
+      // A table of two levels is filled from the directions of both; in f16 from entries of its own.
       inTable: !joined,
       listed: !(joined && half !== null),
       // Of the levels above a cell, float32 holds the product.
@@ -90,8 +109,26 @@ function tableViews(codec: CodecPlan, pairTable: boolean, half: HalfTables | nul
   });
 }
 
-function jointView(codec: CodecPlan, half: HalfTables | null): View {
-  if (!canJoin(codec)) return {};
+function branchView(codec: CodecPlan, { branches }: Lookups, half: HalfTables | null): View {
+  if (!branches) return {};
+  const tables = half?.branches;
+  return {
+    branchLength: String(branchLength(codec)),
+    branchEnd: u32(branchLength(codec)),
+    branchFirst: u32(2 ** codec.levels[0]!.bits),
+    branchSecond: u32(2 ** codec.levels[1]!.bits),
+    branchEntries: tables
+      ? [
+          { side: 'left', entries: vectorEntries(tables.left) },
+          { side: 'right', entries: vectorEntries(tables.right) },
+        ]
+      : [],
+    branchScale: tables ? `, times ${tables.scale}` : '',
+  };
+}
+
+function jointView(codec: CodecPlan, { joint }: Lookups, half: HalfTables | null): View {
+  if (!joint) return {};
   return {
     jointLength: String(jointLength(codec)),
     jointEnd: u32(jointLength(codec)),
@@ -108,6 +145,7 @@ function jointView(codec: CodecPlan, half: HalfTables | null): View {
  * @param p     first part of every name, as `key`
  * @param pool  name of the binding that holds packed tokens
  * @param title what the codec is of, as `Keys`
+ * @param join  whether codes that stand side by side are looked up at once
  * @param isHalf whether cells are decoded in f16
  */
 export function codecView(
@@ -115,13 +153,14 @@ export function codecView(
   p: string,
   pool: string,
   title: string,
-  pairTable = canPair(codec),
+  join = true,
   isHalf = false,
 ): View {
-  const half = isHalf ? halfTables(codec, pairTable) : null;
+  const lookups = lookupsOf(codec, join);
+  const half = isHalf ? halfTables(codec, join) : null;
   const { precondition, radius, layout, headDim, depth, blocks } = codec;
   const hadamard = precondition.kind === 'hadamard' ? precondition : null;
-  const rows = layout.id === 'rows/1';
+  const rows = layout.id === 'rows/2';
   const recordWords = Math.ceil(layout.storedBits / 32);
   const rest = rows ? 0 : layout.storedBits % 8;
   const wholeBytes = rows ? layout.unitBytes : Math.floor(layout.storedBits / 8);
@@ -161,10 +200,10 @@ export function codecView(
       blockNodes: u32(level.nodes / blocks),
     })),
     topOffset: u32(headDim - headDim / 2 ** (depth - 1)),
-    tables: tableViews(codec, pairTable, half),
-    pairTable,
-    cell: cellView(codec, p, pairTable),
-    ...jointView(codec, half),
+    tables: tableViews(codec, lookups, half),
+    cell: cellView(codec, p, join),
+    ...branchView(codec, lookups, half),
+    ...jointView(codec, lookups, half),
     real: half === null ? 'f32' : 'f16',
     // What f16 tables were multiplied with is divided out of the radius.
     halfFactor: half === null ? '' : floatLiteral(half.factor),

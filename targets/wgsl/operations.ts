@@ -96,7 +96,7 @@ function addStatement(sum: Tally, statement: string, functions: Functions, width
   }
   const value = rest.replace(/^[^=]*=(?!=)/, '').replace(/->/g, '');
   if (/\bfma\(/.test(value)) sum.float += width;
-  else if (/\bpair_\d+ \*/.test(value)) sum.float += 4;
+  else if (/\bpair_\d+\b/.test(value)) sum.float += 4 * (value.match(/\*/g) ?? []).length;
   else if (/\bradius_l\d+_\d+ \*/.test(value)) sum.float += 2;
   else if (/\bweight \* decoded/.test(value)) sum.float += width;
   else if (/decoded *\.radius *\*?=|\* norm/.test(rest)) sum.float += Number(/\*/.test(rest));

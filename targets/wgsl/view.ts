@@ -4,7 +4,7 @@ import { bindingView } from '../../generator/bindings/index.ts';
 import { fileStem } from '../../generator/naming/index.ts';
 import { type CodecPlan, type Plan, ROLES, type Role } from '../../generator/plan/index.ts';
 import { cellShape, type FileView, u32, type View } from '../../generator/target/index.ts';
-import { canPair, codecView, tableBytes } from './codec-view.ts';
+import { codecView, tableBytes } from './codec-view.ts';
 import { ATTENTION, CODERS, type Kernel } from './kernels.ts';
 
 const ID = 'wgsl';
@@ -67,7 +67,7 @@ function modulesOf(plan: Plan): readonly Module[] {
       const codec = plan[role];
       const own = sameFormat(plan) ? '' : `_${role}`;
       const title = sameFormat(plan) ? 'Keys and values' : TITLES[role];
-      const view = codecView(codec, role, `${role}s`, title, pairsFit(codec));
+      const view = codecView(codec, role, `${role}s`, title, joinsFit(codec));
       modules.push({
         kernel,
         name: `${kernel.name}${own}`,
@@ -100,10 +100,10 @@ function paramViews(kernel: Kernel): View[] {
   }));
 }
 
-/** Whether `decode` has room for joint tables of level 1 beside the vectors of a workgroup. */
-function pairsFit(codec: CodecPlan): boolean {
+/** Whether `decode` has room for joint tables beside the vectors of a workgroup. */
+function joinsFit(codec: CodecPlan): boolean {
   const vectors = (codec.center ? 3 : 2) * 4 * codec.headDim + 4 * cellShape(codec).count;
-  return canPair(codec) && vectors + tableBytes(codec, true) + RESERVED_BYTES <= WORKGROUP_BYTES;
+  return vectors + tableBytes(codec, true) + RESERVED_BYTES <= WORKGROUP_BYTES;
 }
 
 /** Coordinates of a decoded cell: `parts[0].x` … */
@@ -130,7 +130,7 @@ interface Shape {
   readonly width: number;
   readonly chunk: number;
   readonly queriesInWorkgroup: boolean;
-  readonly pairTables: boolean;
+  readonly join: boolean;
 }
 
 /**
@@ -143,8 +143,8 @@ function shapeOf(plan: Plan, codecs: readonly CodecPlan[], queries: boolean, cel
   const lane = 4 * width;
   const reduction = LANES * lane;
   const query = queries ? plan.key.headDim * lane : 0;
-  // What is dropped first costs least: long chunks, then queries beside the lanes, then pairs of codes.
-  for (const pairTables of [true, false]) {
+  // What is dropped first costs least: long chunks, then queries beside the lanes, then joint tables.
+  for (const join of [true, false]) {
     for (const queriesInWorkgroup of [true, false]) {
       for (const chunk of [256, 128, 64]) {
         const bytes =
@@ -152,9 +152,9 @@ function shapeOf(plan: Plan, codecs: readonly CodecPlan[], queries: boolean, cel
           reduction +
           4 * cells +
           (queriesInWorkgroup ? query : 0) +
-          codecs.reduce((sum, c) => sum + tableBytes(c, pairTables && canPair(c)), 0);
+          codecs.reduce((sum, c) => sum + tableBytes(c, join), 0);
         if (bytes + RESERVED_BYTES <= WORKGROUP_BYTES) {
-          return { width, chunk, queriesInWorkgroup, pairTables };
+          return { width, chunk, queriesInWorkgroup, join };
         }
       }
     }
@@ -185,7 +185,7 @@ function attentionView(plan: Plan, kernel: Kernel): View {
       role,
       `${role}s`,
       TITLES[role],
-      pairTables && canPair(plan[role]),
+      join,
       // The softmax multiplies what a logit is off by: keys stay in float32.
       half && role === 'value',
     ),
@@ -197,7 +197,7 @@ function attentionView(plan: Plan, kernel: Kernel): View {
     ? { size: 2, count: plan.value.headDim / 2, levels: 0 }
     : cellShape(plan.value);
   const shape = shapeOf(plan, codecs, name !== 'weighted_sum', value.count);
-  const { width, chunk, pairTables } = shape;
+  const { width, chunk, join } = shape;
   const slots = Math.max(1, Math.floor(LANES / value.count));
   const cellsPerLane = Math.ceil(value.count / LANES);
   const oneCell = cellsPerLane === 1;

@@ -42,7 +42,7 @@ const FAULTS: readonly Fault[] = [
     cache: 'faulty_half',
     place: '    __syncthreads();\n\n    // As columns of B',
     planted: '\n    // As columns of B',
-    says: /FAILED faulty_half \(cuda\) attend/,
+    says: /FAILED faulty_half \(cuda\) attend|SIGSEGV ended the run; it was in faulty_half \(cuda\) attend/,
   },
   {
     what: 'a row of a table too many',
@@ -68,8 +68,8 @@ const FAULTS: readonly Fault[] = [
   {
     what: 'a vote that half of the warp takes part in',
     cache: 'faulty_half',
-    place: 'if (__any_sync(all_lanes, above)) {',
-    planted: 'if (lane < 16 && __any_sync(all_lanes, above)) {',
+    place: 'if (__any_sync(all_lanes, unusual)) {',
+    planted: 'if (lane < 16 && __any_sync(all_lanes, unusual)) {',
     says: /kernel_attend_half_joint10, block \d+, thread \d+: /,
   },
 ];

@@ -239,7 +239,7 @@ describe('inspect', () => {
     const { code, out } = polarc(['inspect', '--head-dim', '128', '--bits', '4,2,2,2']);
     expect(code).toBe(0);
     expect(out).toContain('3.875 bits a coordinate, 4.13× smaller than f16; stored 4, 4.00×');
-    expect(out).toContain('byte   4  ccCCddaa aaAAAAbb rrrrrrrr rrrrrrrr   these 8 times');
+    expect(out).toContain('byte   4  ccCCddaa aabbAAAA rrrrrrrr rrrrrrrr   these 8 times');
     expect(out).toMatch(/ all +3\.17e-2 /);
   });
 

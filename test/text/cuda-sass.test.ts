@@ -252,6 +252,35 @@ describe('loops', () => {
     expect(countLoop(twice, {}).instructions).toBe(4);
   });
 
+  test('of jumps back behind the same products of matrices the shortest way counts', () => {
+    const turns = written(
+      'HMMA.16816.F32 R0, R4, R8, R0',
+      '@P0 BRA 0x0',
+      'LD.E R1, desc[UR4][R2.64]', // two more at the end of a page
+      'BRA 0x0',
+      'EXIT',
+    );
+    expect(countLoop(turns, {}).instructions).toBe(2);
+    const count = countLoop(turns, { detours: [{ contains: 'LD.E', share: 1 / 4 }] });
+    expect(count.instructions).toBe(2 + 2 / 4);
+  });
+
+  test('a call of code that never returns is a jump', () => {
+    const left = written(
+      'HMMA.16816.F32 R0, R4, R8, R0',
+      '@P0 CALL.REL.NOINC 0x40',
+      'FADD R1, R1, 1',
+      'BRA 0x0',
+      'EXIT', // 0x40
+    );
+    expect(flowOf(left.instructions).blocks.map(({ successors }) => successors)).toEqual([
+      [2, 1],
+      [0],
+      [],
+    ]);
+    expect(countLoop(left, {}).instructions).toBe(4);
+  });
+
   test('a path through a call is taken only where there is no other', () => {
     const division = (branch: string): SassKernel =>
       written(

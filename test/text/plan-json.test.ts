@@ -133,9 +133,9 @@ describe('a plan', () => {
       [CODEC, deep, paley].map((codec) => lowerCodec(codec).formatHash),
     ).toMatchInlineSnapshot(`
       [
-        "f84b66d66201082ef215288ee91538c75ed93f8612c3d833e48aa83123f9d458",
+        "5267fbf563e51631c83e03361995ded80ffc9dc986a873f4fc52ecb399525904",
         "8491137bce4df282d3de95a437db9fb3dc144fbf5a93900a2a3dba85bc3d5e32",
-        "62d36fca09f05cb39cec45a447e96c3002fdddc2abc4dec38f3c6bf631b7df72",
+        "a384401ae5ce3211d6649ad0f4bc62fa39ff8c3aba92f7b5c7475a64ba21e9f4",
       ]
     `);
   });

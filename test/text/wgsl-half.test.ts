@@ -29,6 +29,17 @@ function decode(codec: CodecPlan, codes: readonly number[][], half: HalfTables |
         nodes = half.joint.entries[index]!;
         continue;
       }
+      if (half?.branches && level === 2) continue;
+      if (half?.branches && level === 1) {
+        const { left, right } = half.branches;
+        const [first, second] = [0, 1].map((i) => 2 ** codec.levels[i]!.bits) as [number, number];
+        const radii: readonly number[] | null = nodes;
+        nodes = Array.from({ length: shape.size / 4 }, (_, quad) => [
+          ...left[codeOf(1, 2 * quad) + first * codeOf(2, quad)]!,
+          ...right[codeOf(2, quad) + second * codeOf(1, 2 * quad + 1)]!,
+        ]).flatMap((quad, i) => quad.map((x) => (radii === null ? x : round(radii[i]! * x))));
+        continue;
+      }
       const table = half?.levels[level - 1]?.entries ?? directions(codec.levels[level - 1]!);
       const above: readonly number[] | null = nodes;
       nodes = Array.from({ length: shape.size / 2 ** level }, (_, node) => {

@@ -42,15 +42,15 @@ test('counts of the paper format, rows', () => {
     [
       {
         "bytes": 0.5,
-        "float": 5.75,
-        "integer": 2.875,
+        "float": 5.25,
+        "integer": 2.8125,
         "lookups": 1.5625,
         "loop": "attend, keys",
       },
       {
         "bytes": 0.5,
-        "float": 5.75,
-        "integer": 2.5,
+        "float": 5.25,
+        "integer": 2.4375,
         "lookups": 0.625,
         "loop": "attend, values",
       },

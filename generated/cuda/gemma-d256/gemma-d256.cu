@@ -123,11 +123,17 @@ constexpr Kernel<AttendDenseArguments> combine_attend_dense_kernel = {
 constexpr Kernel<MergeArguments> merge_kernel = {
     17, "gemma_d256_cuda_kernel_merge",
     POLARC_FUNCTION(gemma_d256_cuda_kernel_merge)};
+constexpr Kernel<AttendArguments> attend_half_joint10_kernel = {
+    18, "gemma_d256_cuda_kernel_attend_half_joint10",
+    POLARC_FUNCTION(gemma_d256_cuda_kernel_attend_half_joint10)};
+constexpr Kernel<AttendArguments> attend_half_joint10_strided_kernel = {
+    19, "gemma_d256_cuda_kernel_attend_half_joint10_strided",
+    POLARC_FUNCTION(gemma_d256_cuda_kernel_attend_half_joint10_strided)};
 constexpr Kernel<AttendArguments> attend_half_joint8_kernel = {
-    18, "gemma_d256_cuda_kernel_attend_half_joint8",
+    20, "gemma_d256_cuda_kernel_attend_half_joint8",
     POLARC_FUNCTION(gemma_d256_cuda_kernel_attend_half_joint8)};
 constexpr Kernel<AttendArguments> attend_half_joint8_strided_kernel = {
-    19, "gemma_d256_cuda_kernel_attend_half_joint8_strided",
+    21, "gemma_d256_cuda_kernel_attend_half_joint8_strided",
     POLARC_FUNCTION(gemma_d256_cuda_kernel_attend_half_joint8_strided)};
 
 #undef POLARC_FUNCTION
@@ -151,6 +157,8 @@ constexpr const char *kernel_names[] = {
     combine_attend_kernel.name,
     combine_attend_dense_kernel.name,
     merge_kernel.name,
+    attend_half_joint10_kernel.name,
+    attend_half_joint10_strided_kernel.name,
     attend_half_joint8_kernel.name,
     attend_half_joint8_strided_kernel.name,
 };
@@ -303,6 +311,8 @@ int find_kernels(const Device &device) {
   if (const int status = may_share(combine_attend_kernel, device)) return status;
   if (const int status = may_share(combine_attend_dense_kernel, device)) return status;
   if (const int status = may_share(merge_kernel, device)) return status;
+  if (const int status = may_share(attend_half_joint10_kernel, device)) return status;
+  if (const int status = may_share(attend_half_joint10_strided_kernel, device)) return status;
   if (const int status = may_share(attend_half_joint8_kernel, device)) return status;
   if (const int status = may_share(attend_half_joint8_strided_kernel, device)) return status;
   return POLARC_OK;
@@ -943,6 +953,8 @@ bool side_by_side(const polarc_pool &pool, const Format &format) {
 // The kernel whose tables are the largest that a block has room for; where none fits, the one in
 // float32. Splits are chosen for packed pools: a workspace query need not know the pools.
 const Kernel<AttendArguments> &kernel_of_attend(const Device &device, bool packed) {
+  if (shape_of(attend_half_joint10_kernel, device).shared_bytes <= device.shared_bytes)
+    return packed ? attend_half_joint10_kernel : attend_half_joint10_strided_kernel;
   if (shape_of(attend_half_joint8_kernel, device).shared_bytes <= device.shared_bytes)
     return packed ? attend_half_joint8_kernel : attend_half_joint8_strided_kernel;
   return attend_kernel;

@@ -410,7 +410,7 @@ struct Shape {
   int parts;             // blocks that an item is the work of
   int alone;             // 1: a block has a multiprocessor to itself, and stays for all its items
 };
-constexpr int kernel_count = 20;
+constexpr int kernel_count = 22;
 struct Shapes {
   Shape of[kernel_count];
 };
@@ -522,14 +522,33 @@ __device__ inline uint32_t high_half(uint32_t pair) {
   return both;
 }
 
-// The entry at a byte of a table, through a 32-bit address.
+// Where dynamic shared memory begins from sm_90 on. Look-ups have it as a constant: an address made
+// of a symbol takes instructions in their loop. A kernel that has look-ups makes sure of it.
+constexpr uint32_t shared_begin = 1024;
+__device__ inline void check_shared_begin() {
+#if __CUDA_ARCH__ >= 900
+  if (__cvta_generic_to_shared(shared_bytes) != shared_begin) __trap();
+#endif
+}
+
+// The entry at a byte of a table.
 template <class T> __device__ inline T look_up(Shared<T> table, uint32_t byte) {
-  return *reinterpret_cast<const T *>(reinterpret_cast<const unsigned char *>(table) + byte);
+  const unsigned char *const begin = reinterpret_cast<const unsigned char *>(table);
+#if __CUDA_ARCH__ >= 900
+  const uint32_t at = shared_begin + static_cast<uint32_t>(begin - shared_bytes);
+  return *static_cast<const T *>(__cvta_shared_to_generic(at + byte));
+#else
+  return *reinterpret_cast<const T *>(begin + byte);
+#endif
 }
 
 // The same number, which the compiler cannot compute again from where it came.
 __device__ inline uint32_t opaque(uint32_t x) {
   asm volatile("" : "+r"(x));
+  return x;
+}
+__device__ inline const uint8_t *opaque(const uint8_t *x) {
+  asm volatile("" : "+l"(x));
   return x;
 }
 
@@ -4579,10 +4598,10 @@ __device__ inline void to_tokens(const uint32_t (&column)[4 * half_words],
 
 } // namespace value
 
-// Tables of joint8: every entry takes 128 bytes, in sixteen copies of two words or 32 of one, so
+// Tables of joint10: every entry takes 128 bytes, in sixteen copies of two words or 32 of one, so
 // that the lanes of a warp never meet in a bank. Numbers in a table are times a factor for which
 // they round best to f16; the factors are divided out of the queries and of the result.
-struct Half_joint8 {
+struct Half_joint10 {
   // the radius of one child of a node of level 8
   Shared<float> key_above_l8;
   // the radius of one child of a node of level 7
@@ -4591,14 +4610,12 @@ struct Half_joint8 {
   Shared<float> key_above_l6;
   // the radius of one child of a node of level 5
   Shared<float> key_above_l5;
-  // radii below a node of level 4, times 0.9091797f
-  Shared<uint32_t> key_node_l4;
-  // radii below a node of level 3, times 0.64453125f
-  Shared<uint32_t> key_node_l3;
-  // radii below a node of level 2, times 0.91015625f
-  Shared<uint32_t> key_node_l2;
-  // two pairs of coordinates, times 0.5839844f
-  Shared<uint2> key_pairs;
+  // radii below a node of level 4, in float32
+  Shared<float2> key_exact_l4;
+  // radii below a node of level 3, in float32
+  Shared<float2> key_exact_l3;
+  // four coordinates below a node of level 2, the outer two positive, times 0.96191406f
+  Shared<uint2> key_quad_l2;
   // the radius of one child of a node of level 8
   Shared<float> value_above_l8;
   // the radius of one child of a node of level 7
@@ -4607,32 +4624,33 @@ struct Half_joint8 {
   Shared<float> value_above_l6;
   // the radius of one child of a node of level 5
   Shared<float> value_above_l5;
-  // radii below a node of level 4, times 0.9091797f
-  Shared<uint32_t> value_node_l4;
+  // radii below a node of level 4, in float32
+  Shared<float2> value_exact_l4;
   // radii at level 1 below a node of level 3, times 0.8046875f
   Shared<uint2> value_triple_l3;
   // two pairs of coordinates, times 0.5839844f
   Shared<uint2> value_pairs;
 
   static constexpr unsigned table_bytes =
-      128 * (8 + 8 + 8 + 8 + 4 + 8 + 8 + 256 + 8 + 8 + 8 + 8 + 4 + 64 + 256);
-  static constexpr float key_scale = 0.3114662f;
-  static constexpr float value_scale = 0.4272462f;
+      128 * (8 + 8 + 8 + 8 + 4 + 8 + 512 + 8 + 8 + 8 + 8 + 4 + 64 + 256);
+  static constexpr float key_scale = 0.96191406f;
+  static constexpr bool key_turned = true;
+  static constexpr float value_scale = 0.46992493f;
+  static constexpr bool value_turned = false;
 
   __device__ void take(SharedMemory &memory) {
     key_above_l8 = memory.take<float>(8 * 32);
     key_above_l7 = memory.take<float>(8 * 32);
     key_above_l6 = memory.take<float>(8 * 32);
     key_above_l5 = memory.take<float>(8 * 32);
-    key_node_l4 = memory.take<uint32_t>(4 * 32);
-    key_node_l3 = memory.take<uint32_t>(8 * 32);
-    key_node_l2 = memory.take<uint32_t>(8 * 32);
-    key_pairs = memory.take<uint2>(256 * 16);
+    key_exact_l4 = memory.take<float2>(4 * 16);
+    key_exact_l3 = memory.take<float2>(8 * 16);
+    key_quad_l2 = memory.take<uint2>(512 * 16);
     value_above_l8 = memory.take<float>(8 * 32);
     value_above_l7 = memory.take<float>(8 * 32);
     value_above_l6 = memory.take<float>(8 * 32);
     value_above_l5 = memory.take<float>(8 * 32);
-    value_node_l4 = memory.take<uint32_t>(4 * 32);
+    value_exact_l4 = memory.take<float2>(4 * 16);
     value_triple_l3 = memory.take<uint2>(64 * 16);
     value_pairs = memory.take<uint2>(256 * 16);
   }
@@ -4658,27 +4676,22 @@ struct Half_joint8 {
       const float2 children = key::direction_l5(((e >> 1u) & 3u));
       key_above_l5[i] = e & 1u ? children.y : children.x;
     }
-    for (uint32_t i = thread; i < 4 * 32; i += threads) {
-      const uint32_t e = i / 32;
-      const float2 left = key::direction_l4(((e >> 0u) & 3u));
-      key_node_l4[i] = to_half2(0.9091797f * left.x, 0.9091797f * left.y);
-    }
-    for (uint32_t i = thread; i < 8 * 32; i += threads) {
-      const uint32_t e = i / 32;
-      const float2 left = key::direction_l3(((e >> 0u) & 7u));
-      key_node_l3[i] = to_half2(0.64453125f * left.x, 0.64453125f * left.y);
-    }
-    for (uint32_t i = thread; i < 8 * 32; i += threads) {
-      const uint32_t e = i / 32;
-      const float2 left = key::direction_l2(((e >> 0u) & 7u));
-      key_node_l2[i] = to_half2(0.91015625f * left.x, 0.91015625f * left.y);
-    }
-    for (uint32_t i = thread; i < 256 * 16; i += threads) {
+    for (uint32_t i = thread; i < 4 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::direction_l1(((e >> 0u) & 15u));
-      const float2 right = key::direction_l1(((e >> 4u) & 15u));
-      key_pairs[i] = make_uint2(to_half2(0.5839844f * left.x, 0.5839844f * left.y),
-                               to_half2(0.5839844f * right.x, 0.5839844f * right.y));
+      key_exact_l4[i] = key::direction_l4(((e >> 0u) & 3u));
+    }
+    for (uint32_t i = thread; i < 8 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      key_exact_l3[i] = key::direction_l3(((e >> 0u) & 7u));
+    }
+    for (uint32_t i = thread; i < 512 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      const float2 left = key::direction_l1((((e >> 3u) & 7u) << 1u));
+      const float2 right = key::direction_l1(((e >> 6u) & 7u));
+      const float2 parent = key::direction_l2(((e >> 0u) & 7u));
+      key_quad_l2[i] = make_uint2(
+          to_half2(0.96191406f * (parent.x * left.x), 0.96191406f * (parent.x * left.y)),
+          to_half2(0.96191406f * (parent.y * right.y), 0.96191406f * (parent.y * right.x)));
     }
     for (uint32_t i = thread; i < 8 * 32; i += threads) {
       const uint32_t e = i / 32;
@@ -4700,10 +4713,9 @@ struct Half_joint8 {
       const float2 children = value::direction_l5(((e >> 1u) & 3u));
       value_above_l5[i] = e & 1u ? children.y : children.x;
     }
-    for (uint32_t i = thread; i < 4 * 32; i += threads) {
-      const uint32_t e = i / 32;
-      const float2 left = value::direction_l4(((e >> 0u) & 3u));
-      value_node_l4[i] = to_half2(0.9091797f * left.x, 0.9091797f * left.y);
+    for (uint32_t i = thread; i < 4 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      value_exact_l4[i] = value::direction_l4(((e >> 0u) & 3u));
     }
     for (uint32_t i = thread; i < 64 * 16; i += threads) {
       const uint32_t e = i / 16;
@@ -4746,33 +4758,45 @@ struct Half_joint8 {
         look_up(key_above_l6, ((codes_4_0 << 6u) & 0x300u) | ((cell >> 1u & 1u) << 7u) | narrow);
     const float radius_l4 = radius_l5 *
         look_up(key_above_l5, ((codes_3_0 << 8u) & 0x300u) | ((cell >> 0u & 1u) << 7u) | narrow);
-    const uint32_t root_0 = to_half2(radius_l4, radius_l4);
-    const uint32_t node_l4_0 = look_up(key_node_l4, ((codes_2_0 >> 2u) & 0x180u) | narrow);
-    const uint32_t radii_l3_0 = mul_half2(node_l4_0, root_0);
-    const uint32_t node_l3_0 = look_up(key_node_l3, ((codes_2_0 << 4u) & 0x380u) | narrow);
-    const uint32_t radii_l2_0 = mul_half2(node_l3_0, low_half(radii_l3_0));
-    const uint32_t node_l2_0 = look_up(key_node_l2, ((codes_2_0 << 7u) & 0x380u) | narrow);
-    const uint32_t radii_l1_0 = mul_half2(node_l2_0, low_half(radii_l2_0));
-    const uint32_t node_l2_1 = look_up(key_node_l2, ((codes_2_0 << 1u) & 0x380u) | narrow);
-    const uint32_t radii_l1_1 = mul_half2(node_l2_1, high_half(radii_l2_0));
-    const uint32_t node_l3_1 = look_up(key_node_l3, ((codes_2_0 >> 7u) & 0x380u) | narrow);
-    const uint32_t radii_l2_1 = mul_half2(node_l3_1, high_half(radii_l3_0));
-    const uint32_t node_l2_2 = look_up(key_node_l2, ((codes_2_0 >> 4u) & 0x380u) | narrow);
-    const uint32_t radii_l1_2 = mul_half2(node_l2_2, low_half(radii_l2_1));
-    const uint32_t node_l2_3 = look_up(key_node_l2, ((codes_2_0 >> 10u) & 0x380u) | narrow);
-    const uint32_t radii_l1_3 = mul_half2(node_l2_3, high_half(radii_l2_1));
-    const uint2 leaves_1 = look_up(key_pairs, ((codes_1_0 << 7u) & 0x7f80u) | wide);
-    const uint32_t pair_0 = mul_half2(leaves_1.x, low_half(radii_l1_0));
-    const uint32_t pair_1 = mul_half2(leaves_1.y, high_half(radii_l1_0));
-    const uint2 leaves_3 = look_up(key_pairs, ((codes_1_0 >> 1u) & 0x7f80u) | wide);
-    const uint32_t pair_2 = mul_half2(leaves_3.x, low_half(radii_l1_1));
-    const uint32_t pair_3 = mul_half2(leaves_3.y, high_half(radii_l1_1));
-    const uint2 leaves_5 = look_up(key_pairs, ((codes_1_0 >> 9u) & 0x7f80u) | wide);
-    const uint32_t pair_4 = mul_half2(leaves_5.x, low_half(radii_l1_2));
-    const uint32_t pair_5 = mul_half2(leaves_5.y, high_half(radii_l1_2));
-    const uint2 leaves_7 = look_up(key_pairs, ((codes_1_0 >> 17u) & 0x7f80u) | wide);
-    const uint32_t pair_6 = mul_half2(leaves_7.x, low_half(radii_l1_3));
-    const uint32_t pair_7 = mul_half2(leaves_7.y, high_half(radii_l1_3));
+    const float2 node_l4_0 = look_up(key_exact_l4, ((codes_2_0 >> 2u) & 0x180u) | wide);
+    const float radius_l3_0 = radius_l4 * node_l4_0.x;
+    const float radius_l3_1 = radius_l4 * node_l4_0.y;
+    const float2 node_l3_0 = look_up(key_exact_l3, ((codes_2_0 << 4u) & 0x380u) | wide);
+    const float radius_l2_0 = radius_l3_0 * node_l3_0.x;
+    const float radius_l2_1 = radius_l3_0 * node_l3_0.y;
+    const uint32_t radii_l2_0 = to_half2(radius_l2_0, radius_l2_1);
+    const float2 node_l3_1 = look_up(key_exact_l3, ((codes_2_0 >> 7u) & 0x380u) | wide);
+    const float radius_l2_2 = radius_l3_1 * node_l3_1.x;
+    const float radius_l2_3 = radius_l3_1 * node_l3_1.y;
+    const uint32_t radii_l2_1 = to_half2(radius_l2_2, radius_l2_3);
+    const uint32_t quad_0_bits = codes_1_0 << 9u;
+    uint2 quad_0 =
+        look_up(key_quad_l2, (quad_0_bits & 0xfc00u) | ((codes_2_0 << 7u) & 0x380u) | wide);
+    quad_0.x ^= (quad_0_bits << 6u) & 0x8000u;
+    quad_0.y ^= (quad_0_bits >> 1u) & 0x8000u;
+    const uint32_t pair_0 = mul_half2(quad_0.x, low_half(radii_l2_0));
+    const uint32_t pair_1 = mul_half2(quad_0.y, low_half(radii_l2_0));
+    const uint32_t quad_1_bits = codes_1_0 << 1u;
+    uint2 quad_1 =
+        look_up(key_quad_l2, (quad_1_bits & 0xfc00u) | ((codes_2_0 << 1u) & 0x380u) | wide);
+    quad_1.x ^= (quad_1_bits << 6u) & 0x8000u;
+    quad_1.y ^= (quad_1_bits >> 1u) & 0x8000u;
+    const uint32_t pair_2 = mul_half2(quad_1.x, high_half(radii_l2_0));
+    const uint32_t pair_3 = mul_half2(quad_1.y, high_half(radii_l2_0));
+    const uint32_t quad_2_bits = codes_1_0 >> 7u;
+    uint2 quad_2 =
+        look_up(key_quad_l2, (quad_2_bits & 0xfc00u) | ((codes_2_0 >> 4u) & 0x380u) | wide);
+    quad_2.x ^= (quad_2_bits << 6u) & 0x8000u;
+    quad_2.y ^= (quad_2_bits >> 1u) & 0x8000u;
+    const uint32_t pair_4 = mul_half2(quad_2.x, low_half(radii_l2_1));
+    const uint32_t pair_5 = mul_half2(quad_2.y, low_half(radii_l2_1));
+    const uint32_t quad_3_bits = codes_1_0 >> 15u;
+    uint2 quad_3 =
+        look_up(key_quad_l2, (quad_3_bits & 0xfc00u) | ((codes_2_0 >> 10u) & 0x380u) | wide);
+    quad_3.x ^= (quad_3_bits << 6u) & 0x8000u;
+    quad_3.y ^= (quad_3_bits >> 1u) & 0x8000u;
+    const uint32_t pair_6 = mul_half2(quad_3.x, high_half(radii_l2_1));
+    const uint32_t pair_7 = mul_half2(quad_3.y, high_half(radii_l2_1));
     pair[0] = pair_0;
     pair[1] = pair_1;
     pair[2] = pair_2;
@@ -4807,9 +4831,10 @@ struct Half_joint8 {
         look_up(value_above_l6, ((codes_4_0 << 2u) & 0x300u) | ((cell >> 1u & 1u) << 7u) | narrow);
     const float radius_l4 = radius_l5 *
         look_up(value_above_l5, ((codes_3_0 << 2u) & 0x300u) | ((cell >> 0u & 1u) << 7u) | narrow);
-    const uint32_t root_0 = to_half2(radius_l4, radius_l4);
-    const uint32_t node_l4_0 = look_up(value_node_l4, ((codes_2_0 << 1u) & 0x180u) | narrow);
-    const uint32_t radii_l3_0 = mul_half2(node_l4_0, root_0);
+    const float2 node_l4_0 = look_up(value_exact_l4, ((codes_2_0 << 1u) & 0x180u) | wide);
+    const float radius_l3_0 = radius_l4 * node_l4_0.x;
+    const float radius_l3_1 = radius_l4 * node_l4_0.y;
+    const uint32_t radii_l3_0 = to_half2(radius_l3_0, radius_l3_1);
     const uint2 triple_l3_0 =
         look_up(value_triple_l3, ((codes_2_0 << 7u) & 0x1f80u) | wide);
     const uint32_t radii_l1_0 = mul_half2(triple_l3_0.x, low_half(radii_l3_0));
@@ -4830,6 +4855,279 @@ struct Half_joint8 {
     const uint2 leaves_7 = look_up(value_pairs, ((codes_1_0 >> 17u) & 0x7f80u) | wide);
     const uint32_t pair_6 = mul_half2(leaves_7.x, low_half(radii_l1_3));
     const uint32_t pair_7 = mul_half2(leaves_7.y, high_half(radii_l1_3));
+    pair[0] = pair_0;
+    pair[1] = pair_1;
+    pair[2] = pair_2;
+    pair[3] = pair_3;
+    pair[4] = pair_4;
+    pair[5] = pair_5;
+    pair[6] = pair_6;
+    pair[7] = pair_7;
+    static_cast<void>(cell);
+    static_cast<void>(wide);
+    static_cast<void>(narrow);
+  }
+};
+
+// Tables of joint8: every entry takes 128 bytes, in sixteen copies of two words or 32 of one, so
+// that the lanes of a warp never meet in a bank. Numbers in a table are times a factor for which
+// they round best to f16; the factors are divided out of the queries and of the result.
+struct Half_joint8 {
+  // the radius of one child of a node of level 8
+  Shared<float> key_above_l8;
+  // the radius of one child of a node of level 7
+  Shared<float> key_above_l7;
+  // the radius of one child of a node of level 6
+  Shared<float> key_above_l6;
+  // the radius of one child of a node of level 5
+  Shared<float> key_above_l5;
+  // radii below a node of level 4, in float32
+  Shared<float2> key_exact_l4;
+  // radii below a node of level 3, in float32
+  Shared<float2> key_exact_l3;
+  // radii below a node of level 2, times 0.91015625f
+  Shared<uint32_t> key_node_l2;
+  // a pair of coordinates, times 0.5839844f
+  Shared<uint32_t> key_pair;
+  // the radius of one child of a node of level 8
+  Shared<float> value_above_l8;
+  // the radius of one child of a node of level 7
+  Shared<float> value_above_l7;
+  // the radius of one child of a node of level 6
+  Shared<float> value_above_l6;
+  // the radius of one child of a node of level 5
+  Shared<float> value_above_l5;
+  // radii below a node of level 4, in float32
+  Shared<float2> value_exact_l4;
+  // radii at level 1 below a node of level 3, times 0.8046875f
+  Shared<uint2> value_triple_l3;
+  // a pair of coordinates, times 0.5839844f
+  Shared<uint32_t> value_pair;
+
+  static constexpr unsigned table_bytes =
+      128 * (8 + 8 + 8 + 8 + 4 + 8 + 8 + 16 + 8 + 8 + 8 + 8 + 4 + 64 + 16);
+  static constexpr float key_scale = 0.531517f;
+  static constexpr bool key_turned = false;
+  static constexpr float value_scale = 0.46992493f;
+  static constexpr bool value_turned = false;
+
+  __device__ void take(SharedMemory &memory) {
+    key_above_l8 = memory.take<float>(8 * 32);
+    key_above_l7 = memory.take<float>(8 * 32);
+    key_above_l6 = memory.take<float>(8 * 32);
+    key_above_l5 = memory.take<float>(8 * 32);
+    key_exact_l4 = memory.take<float2>(4 * 16);
+    key_exact_l3 = memory.take<float2>(8 * 16);
+    key_node_l2 = memory.take<uint32_t>(8 * 32);
+    key_pair = memory.take<uint32_t>(16 * 32);
+    value_above_l8 = memory.take<float>(8 * 32);
+    value_above_l7 = memory.take<float>(8 * 32);
+    value_above_l6 = memory.take<float>(8 * 32);
+    value_above_l5 = memory.take<float>(8 * 32);
+    value_exact_l4 = memory.take<float2>(4 * 16);
+    value_triple_l3 = memory.take<uint2>(64 * 16);
+    value_pair = memory.take<uint32_t>(16 * 32);
+  }
+
+  __device__ void fill(int thread, int threads) {
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = key::direction_l8(((e >> 1u) & 3u));
+      key_above_l8[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = key::direction_l7(((e >> 1u) & 3u));
+      key_above_l7[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = key::direction_l6(((e >> 1u) & 3u));
+      key_above_l6[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = key::direction_l5(((e >> 1u) & 3u));
+      key_above_l5[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 4 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      key_exact_l4[i] = key::direction_l4(((e >> 0u) & 3u));
+    }
+    for (uint32_t i = thread; i < 8 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      key_exact_l3[i] = key::direction_l3(((e >> 0u) & 7u));
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 left = key::direction_l2(((e >> 0u) & 7u));
+      key_node_l2[i] = to_half2(0.91015625f * left.x, 0.91015625f * left.y);
+    }
+    for (uint32_t i = thread; i < 16 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 left = key::direction_l1(((e >> 0u) & 15u));
+      key_pair[i] = to_half2(0.5839844f * left.x, 0.5839844f * left.y);
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = value::direction_l8(((e >> 1u) & 3u));
+      value_above_l8[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = value::direction_l7(((e >> 1u) & 3u));
+      value_above_l7[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = value::direction_l6(((e >> 1u) & 3u));
+      value_above_l6[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 8 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 children = value::direction_l5(((e >> 1u) & 3u));
+      value_above_l5[i] = e & 1u ? children.y : children.x;
+    }
+    for (uint32_t i = thread; i < 4 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      value_exact_l4[i] = value::direction_l4(((e >> 0u) & 3u));
+    }
+    for (uint32_t i = thread; i < 64 * 16; i += threads) {
+      const uint32_t e = i / 16;
+      const float2 left = value::direction_l2(((e >> 0u) & 3u));
+      const float2 right = value::direction_l2(((e >> 4u) & 3u));
+      const float2 parent = value::direction_l3(((e >> 2u) & 3u));
+      value_triple_l3[i] = make_uint2(
+          to_half2(0.8046875f * (parent.x * left.x), 0.8046875f * (parent.x * left.y)),
+          to_half2(0.8046875f * (parent.y * right.x), 0.8046875f * (parent.y * right.y)));
+    }
+    for (uint32_t i = thread; i < 16 * 32; i += threads) {
+      const uint32_t e = i / 32;
+      const float2 left = value::direction_l1(((e >> 0u) & 15u));
+      value_pair[i] = to_half2(0.5839844f * left.x, 0.5839844f * left.y);
+    }
+  }
+
+  // The coordinates of a cell as eight pairs. `wide` and `narrow` are the lane's places in entries
+  // of two words and of one.
+  __device__ void decode_key(
+      const uint32_t (&raw)[key::half_words], uint32_t cell, uint32_t wide, uint32_t narrow,
+      uint32_t (&pair)[8]) const {
+    const uint32_t codes_0 = raw[0];
+    const uint32_t codes_1_0 = raw[1];
+    const uint32_t codes_2_shift = key::half_codes_2_shift(cell);
+    const uint32_t codes_2_0 = __funnelshift_r(raw[2], 0u, codes_2_shift);
+    const uint32_t codes_3_shift = key::half_codes_3_shift(cell);
+    const uint32_t codes_3_0 = __funnelshift_r(raw[3], 0u, codes_3_shift);
+    const uint32_t codes_4_0 = raw[4];
+    const uint32_t codes_5_0 = raw[5];
+    const uint32_t codes_6_0 = raw[6];
+    const float radius_0 = from_half(static_cast<uint16_t>(codes_0));
+    const float radius_l7 = radius_0 *
+        look_up(key_above_l8, ((codes_6_0 << 2u) & 0x300u) | ((cell >> 3u & 1u) << 7u) | narrow);
+    const float radius_l6 = radius_l7 *
+        look_up(key_above_l7, ((codes_5_0 << 2u) & 0x300u) | ((cell >> 2u & 1u) << 7u) | narrow);
+    const float radius_l5 = radius_l6 *
+        look_up(key_above_l6, ((codes_4_0 << 6u) & 0x300u) | ((cell >> 1u & 1u) << 7u) | narrow);
+    const float radius_l4 = radius_l5 *
+        look_up(key_above_l5, ((codes_3_0 << 8u) & 0x300u) | ((cell >> 0u & 1u) << 7u) | narrow);
+    const float2 node_l4_0 = look_up(key_exact_l4, ((codes_2_0 >> 2u) & 0x180u) | wide);
+    const float radius_l3_0 = radius_l4 * node_l4_0.x;
+    const float radius_l3_1 = radius_l4 * node_l4_0.y;
+    const float2 node_l3_0 = look_up(key_exact_l3, ((codes_2_0 << 4u) & 0x380u) | wide);
+    const float radius_l2_0 = radius_l3_0 * node_l3_0.x;
+    const float radius_l2_1 = radius_l3_0 * node_l3_0.y;
+    const uint32_t radii_l2_0 = to_half2(radius_l2_0, radius_l2_1);
+    const uint32_t node_l2_0 = look_up(key_node_l2, ((codes_2_0 << 7u) & 0x380u) | narrow);
+    const uint32_t radii_l1_0 = mul_half2(node_l2_0, low_half(radii_l2_0));
+    const uint32_t node_l2_1 = look_up(key_node_l2, ((codes_2_0 << 1u) & 0x380u) | narrow);
+    const uint32_t radii_l1_1 = mul_half2(node_l2_1, high_half(radii_l2_0));
+    const float2 node_l3_1 = look_up(key_exact_l3, ((codes_2_0 >> 7u) & 0x380u) | wide);
+    const float radius_l2_2 = radius_l3_1 * node_l3_1.x;
+    const float radius_l2_3 = radius_l3_1 * node_l3_1.y;
+    const uint32_t radii_l2_1 = to_half2(radius_l2_2, radius_l2_3);
+    const uint32_t node_l2_2 = look_up(key_node_l2, ((codes_2_0 >> 4u) & 0x380u) | narrow);
+    const uint32_t radii_l1_2 = mul_half2(node_l2_2, low_half(radii_l2_1));
+    const uint32_t node_l2_3 = look_up(key_node_l2, ((codes_2_0 >> 10u) & 0x380u) | narrow);
+    const uint32_t radii_l1_3 = mul_half2(node_l2_3, high_half(radii_l2_1));
+    const uint32_t leaf_0 = look_up(key_pair, ((codes_1_0 << 7u) & 0x780u) | narrow);
+    const uint32_t pair_0 = mul_half2(leaf_0, low_half(radii_l1_0));
+    const uint32_t leaf_1 = look_up(key_pair, ((codes_1_0 << 3u) & 0x780u) | narrow);
+    const uint32_t pair_1 = mul_half2(leaf_1, high_half(radii_l1_0));
+    const uint32_t leaf_2 = look_up(key_pair, ((codes_1_0 >> 1u) & 0x780u) | narrow);
+    const uint32_t pair_2 = mul_half2(leaf_2, low_half(radii_l1_1));
+    const uint32_t leaf_3 = look_up(key_pair, ((codes_1_0 >> 5u) & 0x780u) | narrow);
+    const uint32_t pair_3 = mul_half2(leaf_3, high_half(radii_l1_1));
+    const uint32_t leaf_4 = look_up(key_pair, ((codes_1_0 >> 9u) & 0x780u) | narrow);
+    const uint32_t pair_4 = mul_half2(leaf_4, low_half(radii_l1_2));
+    const uint32_t leaf_5 = look_up(key_pair, ((codes_1_0 >> 13u) & 0x780u) | narrow);
+    const uint32_t pair_5 = mul_half2(leaf_5, high_half(radii_l1_2));
+    const uint32_t leaf_6 = look_up(key_pair, ((codes_1_0 >> 17u) & 0x780u) | narrow);
+    const uint32_t pair_6 = mul_half2(leaf_6, low_half(radii_l1_3));
+    const uint32_t leaf_7 = look_up(key_pair, ((codes_1_0 >> 21u) & 0x780u) | narrow);
+    const uint32_t pair_7 = mul_half2(leaf_7, high_half(radii_l1_3));
+    pair[0] = pair_0;
+    pair[1] = pair_1;
+    pair[2] = pair_2;
+    pair[3] = pair_3;
+    pair[4] = pair_4;
+    pair[5] = pair_5;
+    pair[6] = pair_6;
+    pair[7] = pair_7;
+    static_cast<void>(cell);
+    static_cast<void>(wide);
+    static_cast<void>(narrow);
+  }
+
+  // The coordinates of a cell as eight pairs. `wide` and `narrow` are the lane's places in entries
+  // of two words and of one.
+  __device__ void decode_value(
+      const uint32_t (&raw)[value::half_words], uint32_t cell, uint32_t wide, uint32_t narrow,
+      uint32_t (&pair)[8]) const {
+    const uint32_t codes_0 = raw[0];
+    const uint32_t codes_1_0 = raw[1];
+    const uint32_t codes_2_0 = raw[2];
+    const uint32_t codes_3_0 = raw[3];
+    const uint32_t codes_4_0 = raw[4];
+    const uint32_t codes_5_0 = raw[5];
+    const uint32_t codes_6_0 = raw[6];
+    const float radius_0 = from_half(static_cast<uint16_t>(codes_0));
+    const float radius_l7 = radius_0 *
+        look_up(value_above_l8, ((codes_6_0 << 2u) & 0x300u) | ((cell >> 3u & 1u) << 7u) | narrow);
+    const float radius_l6 = radius_l7 *
+        look_up(value_above_l7, ((codes_5_0 << 2u) & 0x300u) | ((cell >> 2u & 1u) << 7u) | narrow);
+    const float radius_l5 = radius_l6 *
+        look_up(value_above_l6, ((codes_4_0 << 2u) & 0x300u) | ((cell >> 1u & 1u) << 7u) | narrow);
+    const float radius_l4 = radius_l5 *
+        look_up(value_above_l5, ((codes_3_0 << 2u) & 0x300u) | ((cell >> 0u & 1u) << 7u) | narrow);
+    const float2 node_l4_0 = look_up(value_exact_l4, ((codes_2_0 << 1u) & 0x180u) | wide);
+    const float radius_l3_0 = radius_l4 * node_l4_0.x;
+    const float radius_l3_1 = radius_l4 * node_l4_0.y;
+    const uint32_t radii_l3_0 = to_half2(radius_l3_0, radius_l3_1);
+    const uint2 triple_l3_0 =
+        look_up(value_triple_l3, ((codes_2_0 << 7u) & 0x1f80u) | wide);
+    const uint32_t radii_l1_0 = mul_half2(triple_l3_0.x, low_half(radii_l3_0));
+    const uint32_t radii_l1_1 = mul_half2(triple_l3_0.y, low_half(radii_l3_0));
+    const uint2 triple_l3_1 =
+        look_up(value_triple_l3, ((codes_2_0 >> 1u) & 0x1f80u) | wide);
+    const uint32_t radii_l1_2 = mul_half2(triple_l3_1.x, high_half(radii_l3_0));
+    const uint32_t radii_l1_3 = mul_half2(triple_l3_1.y, high_half(radii_l3_0));
+    const uint32_t leaf_0 = look_up(value_pair, ((codes_1_0 << 7u) & 0x780u) | narrow);
+    const uint32_t pair_0 = mul_half2(leaf_0, low_half(radii_l1_0));
+    const uint32_t leaf_1 = look_up(value_pair, ((codes_1_0 << 3u) & 0x780u) | narrow);
+    const uint32_t pair_1 = mul_half2(leaf_1, high_half(radii_l1_0));
+    const uint32_t leaf_2 = look_up(value_pair, ((codes_1_0 >> 1u) & 0x780u) | narrow);
+    const uint32_t pair_2 = mul_half2(leaf_2, low_half(radii_l1_1));
+    const uint32_t leaf_3 = look_up(value_pair, ((codes_1_0 >> 5u) & 0x780u) | narrow);
+    const uint32_t pair_3 = mul_half2(leaf_3, high_half(radii_l1_1));
+    const uint32_t leaf_4 = look_up(value_pair, ((codes_1_0 >> 9u) & 0x780u) | narrow);
+    const uint32_t pair_4 = mul_half2(leaf_4, low_half(radii_l1_2));
+    const uint32_t leaf_5 = look_up(value_pair, ((codes_1_0 >> 13u) & 0x780u) | narrow);
+    const uint32_t pair_5 = mul_half2(leaf_5, high_half(radii_l1_2));
+    const uint32_t leaf_6 = look_up(value_pair, ((codes_1_0 >> 17u) & 0x780u) | narrow);
+    const uint32_t pair_6 = mul_half2(leaf_6, low_half(radii_l1_3));
+    const uint32_t leaf_7 = look_up(value_pair, ((codes_1_0 >> 21u) & 0x780u) | narrow);
+    const uint32_t pair_7 = mul_half2(leaf_7, high_half(radii_l1_3));
     pair[0] = pair_0;
     pair[1] = pair_1;
     pair[2] = pair_2;
@@ -4920,12 +5218,12 @@ constexpr int half_slot_floats = half_quads * HalfValues<true>::per_lane * 16 * 
 template <class Tables>
 constexpr unsigned attend_half_shared_bytes =
     Tables::table_bytes +
-    4 * (2 * round_up(half_warps * half_columns, 4) + 2 * half_columns + 4 +
+    4 * (2 * round_up(half_warps * half_columns, 4) + 2 * half_columns + 8 +
          half_slots * half_slot_floats + half_columns * half_pairs);
 
 // Softmax attention of a row's queries of a KV head over one split of packed tokens, cut into equal
-// shares for the warps. Logits are in powers of two; their reference moves only when one exceeds it
-// by 8, so that the common step has no exchange between lanes.
+// shares for the warps. Logits are in powers of two; their reference moves only when weights of a
+// lane exceed 256 together, so that the common step has no exchange between lanes.
 template <class Tables, bool packed> __device__ void attend_half(const AttendArguments &a) {
   using Keys = HalfKeys<packed>;
   using Values = HalfValues<packed>;
@@ -4933,9 +5231,6 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
   constexpr int per_key = Keys::per_lane, per_value = Values::per_lane;
   const polarc_attend_params &p = a.p;
   const Work &work = a.work;
-  const int thread = threadIdx.x;
-  const int warp = __shfl_sync(all_lanes, thread / 32, 0), lane = thread % 32;
-  const int g = lane / 4, t = lane % 4;
 
   SharedMemory memory;
   Tables tables;
@@ -4943,25 +5238,31 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
   Shared<float> tops = memory.take<float>(warps * half_columns);
   Shared<float> masses = memory.take<float>(warps * half_columns);
   Shared<float2> lines = memory.take<float2>(half_columns);
-  Shared<int64_t> items = memory.take<int64_t>(2);
+  Shared<int64_t> items = memory.take<int64_t>(4);
   constexpr int slot_floats = half_slot_floats;
   Shared<float> slots = memory.take<float>(half_slots * slot_floats);
   Shared<uint32_t> pairs = memory.take<uint32_t>(half_columns * half_pairs);
-  tables.fill(thread, threads);
+  check_shared_begin();
+  tables.fill(threadIdx.x, threads);
 
   // Places in table entries, and bytes that move a weight to even or odd coordinates.
-  const uint32_t wide = opaque((lane & 15) * 8), narrow = opaque(lane * 4);
-  const uint32_t first_weight = opaque(g < 4 ? 0x4410 : 0x1044);
-  const uint32_t second_weight = opaque(g < 4 ? 0x4432 : 0x3244);
+  const int self = static_cast<int>(threadIdx.x) % 32; // the lane
+  const uint32_t wide = opaque((self & 15) * 8), narrow = opaque(self * 4);
+  const uint32_t first_weight = opaque(self < 16 ? 0x4410 : 0x1044);
+  const uint32_t second_weight = opaque(self < 16 ? 0x4432 : 0x3244);
 
   // The block's item stands in shared memory meanwhile: registers are for the common step.
   const int64_t count = (work.unit_end - work.unit_begin) * half_parts;
   const auto go_on = [&](int64_t item) {
     __syncthreads();
-    if (thread == 0) items[0] = item;
+    if (threadIdx.x == 0) items[0] = item;
     __syncthreads();
   };
   for (go_on(blockIdx.x); items[0] < count; go_on(items[0] + gridDim.x)) {
+    // Made again for each item: registers hold no places of a lane meanwhile.
+    const int thread = opaque(threadIdx.x);
+    const int warp = __shfl_sync(all_lanes, thread / 32, 0), lane = thread & 31;
+    const int g = lane / 4, t = lane % 4;
     const int64_t unit = work.unit_begin + items[0] / half_parts;
     const int part = static_cast<int>(items[0] % half_parts) * half_columns; // first query
     const int64_t split = unit % work.splits, head = unit / work.splits % p.kv_heads;
@@ -4984,13 +5285,14 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
     const int end = static_cast<int>(state.end < to ? state.end : to);
     const int aligned = begin / half_step * half_step;
     const int steps = end > begin ? (end - aligned + half_step - 1) / half_step : 0;
-    const int share = (steps + warps - 1) / warps * half_step;
-    int first = aligned + warp * share;
-    const int last = first + share < end ? first + share : end;
+    const int share = (steps + warps - 1) / warps;
+    const int first = warp * share, last = first + share < steps ? first + share : steps;
 
-    // A step is seen whole from this token on, for this long.
-    const unsigned whole_span =
-        end - begin >= half_step && !state.positions ? end - begin - half_step + 1 : 0;
+    // Steps count from the first one that is seen whole, if any is: of so many. Logits are capped
+    // where tokens are hidden, out of the way of the common step.
+    const int origin = (begin + half_step - 1) / half_step * half_step;
+    const bool common = end > origin && !state.positions && !(p.softcap > 0);
+    const unsigned whole_steps = common ? (end - origin) / half_step : 0;
 
     // Queries in f16, scaled by a power of two so that it holds them. A logit, in powers of two, is
     // x * product + y of their line.
@@ -5005,18 +5307,28 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
       exponent = exponent < 16 ? 16 : exponent > 240 ? 240 : exponent;
       const float up = as_float(static_cast<uint32_t>(261 - exponent) << 23); // 2^(7 - exponent)
       const float down = as_float(static_cast<uint32_t>(exponent - 7) << 23);
-      for (int i = lane; i < half_pairs; i += 32)
-        pairs[j * half_pairs + i] = is ? to_half2(q[2 * i] * up, q[2 * i + 1] * up) : 0;
+      for (int i = lane; i < half_pairs; i += 32) {
+        const int turn = Tables::key_turned ? i & 1 : 0;
+        const float left = q[2 * i + turn] * up, right = q[2 * i + 1 - turn] * up;
+        pairs[j * half_pairs + i] = is ? to_half2(left, right) : 0;
+      }
       if (lane == 0)
-        lines[j] = make_float2(p.scale * log2_e / Tables::key_scale * down,
-                               p.scale * log2_e * q[key::head_dim]);
+        lines[j] = make_float2(p.scale * (log2_e / Tables::key_scale * down),
+                               p.scale * (log2_e * q[key::head_dim]));
+    }
+    if (thread == 0) { // page 0 of the head, or of a sequence without a table
+      const int64_t first_page = state.pages ? 0 : state.first_page;
+      items[1] = reinterpret_cast<int64_t>(p.keys.data) + head * p.keys.head_stride +
+                 first_page * p.keys.page_stride;
+      items[2] = reinterpret_cast<int64_t>(p.values.data) + head * p.values.head_stride +
+                 first_page * p.values.page_stride;
     }
     __syncthreads();
 
     // As columns of B: of lane (g, t) query g mod 4, the pairs that lane t decodes.
     const auto query_pair = [&](int quad, int i, int k) -> uint32_t {
-      const int at = (t * per_key + i) * 8 + k;
-      return at < half_pairs ? pairs[(quad * 4 + g % 4) * half_pairs + at] : 0;
+      const int at = (self % 4 * per_key + i) * 8 + k;
+      return at < half_pairs ? pairs[(quad * 4 + self / 4 % 4) * half_pairs + at] : 0;
     };
     uint32_t query[half_quads][Keys::held][8];
     float factor[half_quads][2], constant[half_quads][2];
@@ -5054,41 +5366,67 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
           for (int c = 0; c < 4; c++) sum[quad][i][k][c] = 0;
     }
 
-    const uint8_t *key_at = nullptr, *value_at = nullptr;
     const int64_t key_stride = packed ? key::unit_bytes : p.keys.unit_stride;
     const int64_t value_stride = packed ? value::unit_bytes : p.values.unit_stride;
+
+    // Words are loaded `ahead` steps before they are needed. What is loaded in step i stands at
+    // key_page + i * key_bytes until step `stop`, where a page ends, or the share at `until`: one
+    // comparison for both, and one multiplication where moving an address takes two additions.
+    constexpr int ahead = half_ahead ? 1 : 0, page_steps = page_tokens / half_step;
+    const int64_t key_bytes = half_step / key::unit_tokens * key_stride;
+    const int64_t value_bytes = half_step / value::unit_tokens * value_stride;
+    const uint8_t *key_page = nullptr, *value_page = nullptr;
+    int step = first - (origin - aligned) / half_step - ahead;
+    const int until = step + last - first;
+    const bool any = step < until;
+    int stop = step - (aligned + first * half_step) % page_tokens / half_step;
     // Pages are looked up one ahead, behind the first page of sequences without a table.
-    const auto page_at = [&](int token) {
-      const int i = token / page_tokens;
-      return state.pages ? state.pages[i] : i;
+    const auto page_at = [&](int i) -> int32_t {
+      const int page = static_cast<unsigned>(origin + (i + ahead) * half_step) / page_tokens;
+      return state.pages ? state.pages[page] : page;
     };
-    int32_t page_ahead = first < last ? page_at(first) : 0;
-    // To a step that is the first one of its page, or of the share.
-    const auto turn_page = [&](int token) {
-      const int64_t page = page_ahead + (state.pages ? 0 : state.first_page);
-      const uint8_t *keys_of = static_cast<const uint8_t *>(p.keys.data) +
-                               page * p.keys.page_stride + head * p.keys.head_stride;
-      const uint8_t *values_of = static_cast<const uint8_t *>(p.values.data) +
-                                 page * p.values.page_stride + head * p.values.head_stride;
-      const int key_unit = token % page_tokens / key::unit_tokens;
-      const int value_unit = token % page_tokens / value::unit_tokens;
-      key_at = Keys::place(keys_of + key_unit * key_stride, key_stride, g, t);
-      value_at = Values::place(values_of + value_unit * value_stride, value_stride, g, t);
-      const int behind = (token / page_tokens + 1) * page_tokens; // of the next page
-      if (behind < last) page_ahead = page_at(behind);
+    int32_t page_ahead = any ? page_at(step) : 0;
+    // To the page that begins at `stop`.
+    const auto turn_page = [&] {
+      const int back = opaque(-stop), next = stop + page_steps;
+      const uint32_t page = page_ahead; // not negative
+      const int again = opaque(thread) & 31; // the lane: its places take no registers meanwhile
+      const uint8_t *keys_of = reinterpret_cast<const uint8_t *>(items[1]);
+      const uint8_t *values_of = reinterpret_cast<const uint8_t *>(items[2]);
+      keys_of = Keys::place(keys_of, key_stride, again / 4, again % 4);
+      values_of = Values::place(values_of, value_stride, again / 4, again % 4);
+      key_page = opaque(keys_of + back * key_bytes) + page * p.keys.page_stride;
+      value_page = opaque(values_of + back * value_bytes) + page * p.values.page_stride;
+      if (next < until) page_ahead = page_at(next);
+      stop = next < until ? next : until;
+    };
+    // Whether a step is left.
+    const auto go_on_at_stop = [&] {
+      if (step < until) {
+        turn_page();
+      } else if (half_ahead && step == until) {
+        key_page -= key_bytes; // the last step is read again
+        value_page -= value_bytes;
+        stop++;
+      } else {
+        return false;
+      }
+      return true;
     };
     Keys keys;
     Values values;
-    if (first < last) {
-      turn_page(first);
+    if (any) {
+      turn_page();
       if (half_ahead) {
-        keys.load(key_at, key_stride, g, t);
-        values.load(value_at, value_stride, g, t);
+        keys.load(key_page + step * key_bytes, key_stride, g, t);
+        values.load(value_page + step * value_bytes, value_stride, g, t);
+        if (++step == stop) go_on_at_stop();
       }
     }
-    for (; first < last; first += half_step) {
-      const bool whole = static_cast<unsigned>(first - begin) < whole_span;
-      const uint8_t *values_here = value_at;
+    if (any) for (;;) {
+      const bool whole = static_cast<unsigned>(step) < whole_steps;
+      const uint8_t *key_at = key_page + step * key_bytes;
+      const uint8_t *value_at = value_page + step * value_bytes;
 
       // Products with queries: rows are tokens.
       float product[half_sets][half_quads][4];
@@ -5127,60 +5465,61 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
           }
         }
       }
-      // The next step's keys; behind the last one it is read again.
-      const int next = first + half_step;
-      if (next < last && next % page_tokens == 0) {
-        turn_page(next);
-      } else {
-        const int64_t moves = next < last ? 1 : 0;
-        key_at += moves * (half_step / key::unit_tokens * key_stride);
-        value_at += moves * (half_step / value::unit_tokens * value_stride);
-      }
       if (half_ahead) keys.load(key_at, key_stride, g, t);
 
-      if (p.softcap > 0) {
+      // Weights of tokens and their sums. They stand but where a token is hidden, logits are capped
+      // or the reference has to move.
+      float w[half_sets][half_quads][4], more[half_quads][2];
+      bool unusual = !whole;
 #pragma unroll
-        for (int set = 0; set < half_sets; set++)
+      for (int quad = 0; quad < half_quads; quad++)
 #pragma unroll
-          for (int quad = 0; quad < half_quads; quad++)
+        for (int c = 0; c < 2; c++) {
+          more[quad][c] = 0;
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-              const float2 line = lines[quad * 4 + (2 * t + c % 2) % 4];
-              const float logit = fmaf(product[set][quad][c], line.x, line.y) * ln_2;
-              product[set][quad][c] =
-                  log2_e * p.softcap * tanh_of(__fdiv_rn(logit, p.softcap));
+          for (int set = 0; set < half_sets; set++)
+#pragma unroll
+            for (int h = 0; h < 4; h += 2) {
+              float &x = w[set][quad][c + h];
+              x = exp2_of(fmaf(product[set][quad][c + h], factor[quad][c], offset[quad][c]));
+              more[quad][c] = set + h == 0 ? x : more[quad][c] + x;
             }
-      }
-      float logit[half_sets][half_quads][4];
+          unusual |= !(more[quad][c] <= 256);
+        }
+      // A weight of zero would not hide a value that is not finite.
+      const auto hide = [&](int i, int first) {
 #pragma unroll
-      for (int set = 0; set < half_sets; set++)
+        for (int v = 0; v < Values::parts; v++)
 #pragma unroll
-        for (int quad = 0; quad < half_quads; quad++)
+          for (int h = 0; h < Values::tokens; h++)
+            values.keep(i, v, h, sees(state, first + half_value_token(v, h)));
+      };
+      const int token = origin + step * half_step;
+      if (__any_sync(all_lanes, unusual)) {
+        const int again = opaque(thread) & 31; // the lane: its places take no registers meanwhile
+        if (p.softcap > 0) {
 #pragma unroll
-          for (int c = 0; c < 4; c++)
-            logit[set][quad][c] =
-                fmaf(product[set][quad][c], factor[quad][c % 2], offset[quad][c % 2]);
-      if (!whole) {
+          for (int set = 0; set < half_sets; set++)
+#pragma unroll
+            for (int quad = 0; quad < half_quads; quad++)
+#pragma unroll
+              for (int c = 0; c < 4; c++) {
+                const float2 line = lines[quad * 4 + (2 * again + c % 2) % 4];
+                const float logit = fmaf(product[set][quad][c], line.x, line.y) * ln_2;
+                product[set][quad][c] =
+                    p.softcap * (log2_e * tanh_of(__fdiv_rn(logit, p.softcap)));
+              }
+        }
+        bool seen[half_sets][2];
 #pragma unroll
         for (int set = 0; set < half_sets; set++)
 #pragma unroll
           for (int h = 0; h < 2; h++)
-            if (!sees(state, first + half_key_lane * g + half_key_token(set, h)))
+            seen[set][h] =
+                whole || sees(state, token + half_key_lane * (again / 4) + half_key_token(set, h));
+        if (half_ahead && !whole)
 #pragma unroll
-              for (int quad = 0; quad < half_quads; quad++)
-#pragma unroll
-                for (int c = 0; c < 2; c++)
-                  logit[set][quad][2 * h + c] = -as_float(infinity_bits);
-      }
-
-      bool above = false;
-#pragma unroll
-      for (int set = 0; set < half_sets; set++)
-#pragma unroll
-        for (int quad = 0; quad < half_quads; quad++)
-#pragma unroll
-          for (int c = 0; c < 4; c++) above |= logit[set][quad][c] > 8;
-      if (__any_sync(all_lanes, above)) {
+          for (int i = 0; i < per_value; i++) hide(i, token + Values::token(again / 4, again % 4));
         // The reference moves to the greatest logit so far.
 #pragma unroll
         for (int quad = 0; quad < half_quads; quad++) {
@@ -5192,23 +5531,28 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
 #pragma unroll
             for (int set = 0; set < half_sets; set++)
 #pragma unroll
-              for (int h = 0; h < 4; h += 2)
-                if (logit[set][quad][c + h] > -as_float(infinity_bits))
-                  greatest = fmaxf(greatest, fmaf(product[set][quad][c + h], factor[quad][c],
-                                                  constant[quad][c]));
+              for (int h = 0; h < 2; h++)
+                if (seen[set][h])
+                  greatest = fmaxf(
+                      greatest,
+                      fmaf(product[set][quad][c + 2 * h], factor[quad][c], constant[quad][c]));
 #pragma unroll
             for (int other = 4; other < 32; other *= 2)
               greatest = fmaxf(greatest, __shfl_xor_sync(all_lanes, greatest, other));
             offset[quad][c] = constant[quad][c] - greatest;
             shrink[c] = exp2_of(before - greatest);
             mass[quad][c] *= shrink[c];
+            more[quad][c] = 0;
 #pragma unroll
             for (int set = 0; set < half_sets; set++)
 #pragma unroll
-              for (int h = 0; h < 4; h += 2)
-                if (!(logit[set][quad][c + h] == -as_float(infinity_bits)))
-                  logit[set][quad][c + h] =
-                      fmaf(product[set][quad][c + h], factor[quad][c], offset[quad][c]);
+              for (int h = 0; h < 2; h++) {
+                float &x = w[set][quad][c + 2 * h];
+                x = exp2_of(
+                    fmaf(product[set][quad][c + 2 * h], factor[quad][c], offset[quad][c]));
+                x = seen[set][h] ? x : 0;
+                more[quad][c] += x;
+              }
           }
 #pragma unroll
           for (int i = 0; i < per_value; i++)
@@ -5219,39 +5563,25 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
         }
       }
 
-      // Weights, turned from rows of tokens to columns of queries.
+      // Turned from rows of tokens to columns of queries.
       uint32_t weight[half_quads][Values::parts];
 #pragma unroll
-      for (int set = 0; set < half_sets; set++)
+      for (int quad = 0; quad < half_quads; quad++) {
 #pragma unroll
-        for (int quad = 0; quad < half_quads; quad++)
+        for (int c = 0; c < 2; c++) mass[quad][c] += more[quad][c];
 #pragma unroll
-          for (int h = 0; h < 2; h++) {
-            float w[2];
+        for (int set = 0; set < half_sets; set++)
 #pragma unroll
-            for (int c = 0; c < 2; c++) {
-              w[c] = exp2_of(logit[set][quad][2 * h + c]);
-              mass[quad][c] += w[c];
-            }
-            weight[quad][2 * set + h] = transpose_8x8(to_half2(w[0], w[1]));
-          }
+          for (int h = 0; h < 2; h++)
+            weight[quad][2 * set + h] =
+                transpose_8x8(to_half2(w[set][quad][2 * h], w[set][quad][2 * h + 1]));
+      }
 
-      // Values: rows are pairs of coordinates. A weight of zero would not hide what is not finite.
-      const auto hide = [&](int i) {
-#pragma unroll
-        for (int v = 0; v < Values::parts; v++)
-#pragma unroll
-          for (int h = 0; h < Values::tokens; h++)
-            values.keep(i, v, h,
-                        sees(state, first + Values::token(g, t) + half_value_token(v, h)));
-      };
-      if (half_ahead && !whole)
-#pragma unroll
-        for (int i = 0; i < per_value; i++) hide(i);
+      // Values: rows are pairs of coordinates.
 #pragma unroll
       for (int i = 0; i < per_value; i++) {
-        if (!half_ahead) values.load_cell(i, values_here, value_stride, g, t);
-        if (!half_ahead && !whole) hide(i);
+        if (!half_ahead) values.load_cell(i, value_at, value_stride, g, t);
+        if (!half_ahead && !whole) hide(i, token + Values::token(g, t));
         uint32_t raw[Values::tokens][4][value::half_words];
 #pragma unroll
         for (int h = 0; h < Values::tokens; h++)
@@ -5286,6 +5616,8 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
         }
       }
       if (half_ahead) values.load(value_at, value_stride, g, t);
+      if (++step != stop) continue;
+      if (!go_on_at_stop()) break;
     }
 
     // The warps' sums to one: relative to the greatest reference of all, then half of the warps at
@@ -5365,7 +5697,8 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
             for (int c = 0; c < 4; c++) {
               const int cell = g % Values::rows + Values::rows * i;
               const int j = quad * 4 + 2 * (t % 2) + c % 2;
-              const int at = cell * 16 + 4 * k + 2 * (c / 2) + t / 2;
+              const int turn = Tables::value_turned ? c / 2 : 0;
+              const int at = cell * 16 + 4 * k + 2 * (c / 2) + (t / 2 ^ turn);
               if (cell < value::half_cells && g < Values::rows && j < queries)
                 partial_of(j)[at] =
                     sum[quad][i][k][c] * (1 / Tables::value_scale);
@@ -5383,6 +5716,18 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
       end_of[1] = total;
     }
   }
+}
+
+constexpr unsigned attend_half_joint10_shared_bytes = attend_half_shared_bytes<Half_joint10>;
+constexpr unsigned attend_half_joint10_strided_shared_bytes = attend_half_joint10_shared_bytes;
+extern "C" __global__ void __launch_bounds__(attend_half_threads, 1)
+    gemma_d256_cuda_kernel_attend_half_joint10(const __grid_constant__ AttendArguments a) {
+  attend_half<Half_joint10, true>(a);
+}
+extern "C" __global__ void __launch_bounds__(attend_half_strided_threads, 1)
+    gemma_d256_cuda_kernel_attend_half_joint10_strided(
+        const __grid_constant__ AttendArguments a) {
+  attend_half<Half_joint10, false>(a);
 }
 
 constexpr unsigned attend_half_joint8_shared_bytes = attend_half_shared_bytes<Half_joint8>;
@@ -5831,6 +6176,8 @@ constexpr Shapes shapes = { {
     {combine_attend_threads, combine_attend_shared_bytes, 1, 1, 0},
     {combine_attend_dense_threads, combine_attend_dense_shared_bytes, 1, 1, 0},
     {merge_threads, merge_shared_bytes, 1, 1, 0},
+    {attend_half_threads, attend_half_joint10_shared_bytes, 1, half_parts, 1},
+    {attend_half_strided_threads, attend_half_joint10_strided_shared_bytes, 1, half_parts, 1},
     {attend_half_threads, attend_half_joint8_shared_bytes, 1, half_parts, 1},
     {attend_half_strided_threads, attend_half_joint8_strided_shared_bytes, 1, half_parts, 1},
 } };

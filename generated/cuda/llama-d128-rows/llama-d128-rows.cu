@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · launchers · cuda
-// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+// Generated from polarc.config.ts (plan 0261287333362bda)
 // through templates/cuda/cache.cu.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target cuda
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -120,17 +120,11 @@ constexpr Kernel<AttendArguments> attend_half_joint10_kernel = {
 constexpr Kernel<AttendArguments> attend_half_joint10_strided_kernel = {
     16, "llama_d128_rows_cuda_kernel_attend_half_joint10_strided",
     POLARC_FUNCTION(llama_d128_rows_cuda_kernel_attend_half_joint10_strided)};
-constexpr Kernel<AttendArguments> attend_half_joint9_kernel = {
-    17, "llama_d128_rows_cuda_kernel_attend_half_joint9",
-    POLARC_FUNCTION(llama_d128_rows_cuda_kernel_attend_half_joint9)};
-constexpr Kernel<AttendArguments> attend_half_joint9_strided_kernel = {
-    18, "llama_d128_rows_cuda_kernel_attend_half_joint9_strided",
-    POLARC_FUNCTION(llama_d128_rows_cuda_kernel_attend_half_joint9_strided)};
 constexpr Kernel<AttendArguments> attend_half_joint8_kernel = {
-    19, "llama_d128_rows_cuda_kernel_attend_half_joint8",
+    17, "llama_d128_rows_cuda_kernel_attend_half_joint8",
     POLARC_FUNCTION(llama_d128_rows_cuda_kernel_attend_half_joint8)};
 constexpr Kernel<AttendArguments> attend_half_joint8_strided_kernel = {
-    20, "llama_d128_rows_cuda_kernel_attend_half_joint8_strided",
+    18, "llama_d128_rows_cuda_kernel_attend_half_joint8_strided",
     POLARC_FUNCTION(llama_d128_rows_cuda_kernel_attend_half_joint8_strided)};
 // One format for both: the kernels of keys encode, decode and rotate values too.
 constexpr auto &encode_value_kernel = encode_key_kernel;
@@ -157,8 +151,6 @@ constexpr const char *kernel_names[] = {
     merge_kernel.name,
     attend_half_joint10_kernel.name,
     attend_half_joint10_strided_kernel.name,
-    attend_half_joint9_kernel.name,
-    attend_half_joint9_strided_kernel.name,
     attend_half_joint8_kernel.name,
     attend_half_joint8_strided_kernel.name,
 };
@@ -310,8 +302,6 @@ int find_kernels(const Device &device) {
   if (const int status = may_share(merge_kernel, device)) return status;
   if (const int status = may_share(attend_half_joint10_kernel, device)) return status;
   if (const int status = may_share(attend_half_joint10_strided_kernel, device)) return status;
-  if (const int status = may_share(attend_half_joint9_kernel, device)) return status;
-  if (const int status = may_share(attend_half_joint9_strided_kernel, device)) return status;
   if (const int status = may_share(attend_half_joint8_kernel, device)) return status;
   if (const int status = may_share(attend_half_joint8_strided_kernel, device)) return status;
   return POLARC_OK;
@@ -951,8 +941,6 @@ bool side_by_side(const polarc_pool &pool, const Format &format) {
 const Kernel<AttendArguments> &kernel_of_attend(const Device &device, bool packed) {
   if (shape_of(attend_half_joint10_kernel, device).shared_bytes <= device.shared_bytes)
     return packed ? attend_half_joint10_kernel : attend_half_joint10_strided_kernel;
-  if (shape_of(attend_half_joint9_kernel, device).shared_bytes <= device.shared_bytes)
-    return packed ? attend_half_joint9_kernel : attend_half_joint9_strided_kernel;
   if (shape_of(attend_half_joint8_kernel, device).shared_bytes <= device.shared_bytes)
     return packed ? attend_half_joint8_kernel : attend_half_joint8_strided_kernel;
   return attend_kernel;
@@ -1159,9 +1147,9 @@ const polarc_kernels *llama_d128_rows_cuda_kernels(void) {
       POLARC_ABI_VERSION,
       "llama_d128_rows",
       "cuda",
-      "26e39b81dfe0fc6e4a718f98a78fa4b7bc22d65e7ac5fb419d5fd72079ecc421",
-      "26e39b81dfe0fc6e4a718f98a78fa4b7bc22d65e7ac5fb419d5fd72079ecc421",
-      "a18a5a6d3d5f6d58e6d6fb54d78991e093ad25416bdaeb798be6ab3d9d984f39",
+      "4e9e9d03a90d27cbb81626641d0b9debbdb50c038217b5d50c9f42fb444c652b",
+      "4e9e9d03a90d27cbb81626641d0b9debbdb50c038217b5d50c9f42fb444c652b",
+      "0261287333362bda45aaa03c124ad34c817d0b08d5b5e53138a0a55a00a34ac3",
       key_format.head_dim,
       value_format.head_dim,
       group,

@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · device code · cuda
-// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+// Generated from polarc.config.ts (plan 0261287333362bda)
 // through templates/cuda/cache.cuh.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target cuda
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -15,8 +15,8 @@
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -389,7 +389,7 @@ struct Shape {
   int parts;             // blocks that an item is the work of
   int alone;             // 1: a block has a multiprocessor to itself, and stays for all its items
 };
-constexpr int kernel_count = 21;
+constexpr int kernel_count = 19;
 struct Shapes {
   Shape of[kernel_count];
 };
@@ -501,14 +501,33 @@ __device__ inline uint32_t high_half(uint32_t pair) {
   return both;
 }
 
-// The entry at a byte of a table, through a 32-bit address.
+// Where dynamic shared memory begins from sm_90 on. Look-ups have it as a constant: an address made
+// of a symbol takes instructions in their loop. A kernel that has look-ups makes sure of it.
+constexpr uint32_t shared_begin = 1024;
+__device__ inline void check_shared_begin() {
+#if __CUDA_ARCH__ >= 900
+  if (__cvta_generic_to_shared(shared_bytes) != shared_begin) __trap();
+#endif
+}
+
+// The entry at a byte of a table.
 template <class T> __device__ inline T look_up(Shared<T> table, uint32_t byte) {
-  return *reinterpret_cast<const T *>(reinterpret_cast<const unsigned char *>(table) + byte);
+  const unsigned char *const begin = reinterpret_cast<const unsigned char *>(table);
+#if __CUDA_ARCH__ >= 900
+  const uint32_t at = shared_begin + static_cast<uint32_t>(begin - shared_bytes);
+  return *static_cast<const T *>(__cvta_shared_to_generic(at + byte));
+#else
+  return *reinterpret_cast<const T *>(begin + byte);
+#endif
 }
 
 // The same number, which the compiler cannot compute again from where it came.
 __device__ inline uint32_t opaque(uint32_t x) {
   asm volatile("" : "+r"(x));
+  return x;
+}
+__device__ inline const uint8_t *opaque(const uint8_t *x) {
+  asm volatile("" : "+l"(x));
   return x;
 }
 
@@ -719,7 +738,7 @@ __constant__ float threshold_l1[3] = {
 };
 // First bit of the code of node i.
 __constant__ uint32_t code_bit_l1_list[8] = {
-  7u, 11u, 18u, 22u, 38u, 42u, 28u, 0u
+  6u, 12u, 16u, 22u, 38u, 44u, 26u, 0u
 };
 __device__ inline uint32_t code_bit_l1([[maybe_unused]] uint32_t i) {
   return 64u * (i / 8u) + code_bit_l1_list[i % 8u];
@@ -741,7 +760,7 @@ __constant__ float threshold_l2[3] = {
 };
 // First bit of the code of node i.
 __constant__ uint32_t code_bit_l2_list[4] = {
-  15u, 26u, 46u, 4u
+  10u, 20u, 42u, 30u
 };
 __device__ inline uint32_t code_bit_l2([[maybe_unused]] uint32_t i) {
   return 64u * (i / 4u) + code_bit_l2_list[i % 4u];
@@ -1059,12 +1078,12 @@ __device__ inline Codes encode_cell(float (&x)[cell_size], uint32_t cell,
   }
   Codes codes;
   codes.words[0] =
-      code_l1[7] + (code_l2[3] << 4u) + (code_l1[0] << 7u) + (code_l1[1] << 11u) +
-      (code_l2[0] << 15u) + (code_l1[2] << 18u) + (code_l1[3] << 22u) +
-      (code_l2[1] << 26u) + (code_l1[6] << 28u);
+      code_l1[7] + (code_l1[0] << 6u) + (code_l2[0] << 10u) + (code_l1[1] << 12u) +
+      (code_l1[2] << 16u) + (code_l2[1] << 20u) + (code_l1[3] << 22u) +
+      (code_l1[6] << 26u) + (code_l2[3] << 30u);
   codes.words[1] =
       code_l3[0] + (code_l3[1] << 2u) + (code_l4[0] << 4u) + (code_l1[4] << 6u) +
-      (code_l1[5] << 10u) + (code_l2[2] << 14u);
+      (code_l2[2] << 10u) + (code_l1[5] << 12u);
   return codes;
 }
 
@@ -1470,20 +1489,20 @@ __device__ inline Cell decode_cell(const Tables &tables, const unsigned char *un
       times(radius_l3_1, tables.l3[(codes_1 >> 2u) & 3u]);
   const float radius_l2_2 = pair_l3_1.x, radius_l2_3 = pair_l3_1.y;
   const float2 pair_l2_0 =
-      times(radius_l2_0, tables.l2[(codes_0 >> 15u) & 3u]);
+      times(radius_l2_0, tables.l2[(codes_0 >> 10u) & 3u]);
   const float2 pair_l2_1 =
-      times(radius_l2_1, tables.l2[(codes_0 >> 26u) & 3u]);
+      times(radius_l2_1, tables.l2[(codes_0 >> 20u) & 3u]);
   const float2 pair_l2_2 =
-      times(radius_l2_2, tables.l2[(codes_1 >> 14u) & 3u]);
+      times(radius_l2_2, tables.l2[(codes_1 >> 10u) & 3u]);
   const float2 pair_l2_3 =
-      times(radius_l2_3, tables.l2[(codes_0 >> 4u) & 3u]);
-  const float2 pair_l1_0 = tables.l1[(codes_0 >> 7u) & 15u];
-  const float2 pair_l1_1 = tables.l1[(codes_0 >> 11u) & 15u];
-  const float2 pair_l1_2 = tables.l1[(codes_0 >> 18u) & 15u];
+      times(radius_l2_3, tables.l2[codes_0 >> 30u]);
+  const float2 pair_l1_0 = tables.l1[(codes_0 >> 6u) & 15u];
+  const float2 pair_l1_1 = tables.l1[(codes_0 >> 12u) & 15u];
+  const float2 pair_l1_2 = tables.l1[(codes_0 >> 16u) & 15u];
   const float2 pair_l1_3 = tables.l1[(codes_0 >> 22u) & 15u];
   const float2 pair_l1_4 = tables.l1[(codes_1 >> 6u) & 15u];
-  const float2 pair_l1_5 = tables.l1[(codes_1 >> 10u) & 15u];
-  const float2 pair_l1_6 = tables.l1[codes_0 >> 28u];
+  const float2 pair_l1_5 = tables.l1[(codes_1 >> 12u) & 15u];
+  const float2 pair_l1_6 = tables.l1[(codes_0 >> 26u) & 15u];
   const float2 pair_l1_7 = tables.l1[codes_0 & 15u];
   decoded.x[0] = pair_l1_0.x * pair_l2_0.x;
   decoded.x[1] = pair_l1_0.y * pair_l2_0.x;
@@ -2562,7 +2581,9 @@ struct Half_joint10 {
   static constexpr unsigned table_bytes =
       128 * (64 + 1024);
   static constexpr float key_scale = 0.7911062f;
+  static constexpr bool key_turned = true;
   static constexpr float value_scale = key_scale;
+  static constexpr bool value_turned = key_turned;
 
   __device__ void take(SharedMemory &memory) {
     key_triple_l4 = memory.take<uint2>(64 * 16);
@@ -2582,11 +2603,11 @@ struct Half_joint10 {
     for (uint32_t i = thread; i < 1024 * 16; i += threads) {
       const uint32_t e = i / 16;
       const float2 left = key::direction_l1(((e >> 0u) & 15u));
-      const float2 right = key::direction_l1(((e >> 4u) & 15u));
-      const float2 parent = key::direction_l2(((e >> 8u) & 3u));
+      const float2 right = key::direction_l1(((e >> 6u) & 15u));
+      const float2 parent = key::direction_l2(((e >> 4u) & 3u));
       key_quad_l2[i] = make_uint2(
           to_half2(0.84472656f * (parent.x * left.x), 0.84472656f * (parent.x * left.y)),
-          to_half2(0.84472656f * (parent.y * right.x), 0.84472656f * (parent.y * right.y)));
+          to_half2(0.84472656f * (parent.y * right.y), 0.84472656f * (parent.y * right.x)));
     }
   }
 
@@ -2601,105 +2622,17 @@ struct Half_joint10 {
     const uint2 triple_l4_0 = look_up(key_triple_l4, ((codes_1 << 7u) & 0x1f80u) | wide);
     const uint32_t radii_l2_0 = mul_half2(triple_l4_0.x, radius_0);
     const uint32_t radii_l2_1 = mul_half2(triple_l4_0.y, radius_0);
-    const uint2 quad_0 = look_up(key_quad_l2, (codes_0 & 0x1ff80u) | wide);
+    const uint2 quad_0 = look_up(key_quad_l2, ((codes_0 << 1u) & 0x1ff80u) | wide);
     const uint32_t pair_0 = mul_half2(quad_0.x, low_half(radii_l2_0));
     const uint32_t pair_1 = mul_half2(quad_0.y, low_half(radii_l2_0));
-    const uint2 quad_1 = look_up(key_quad_l2, ((codes_0 >> 11u) & 0x1ff80u) | wide);
+    const uint2 quad_1 = look_up(key_quad_l2, ((codes_0 >> 9u) & 0x1ff80u) | wide);
     const uint32_t pair_2 = mul_half2(quad_1.x, high_half(radii_l2_0));
     const uint32_t pair_3 = mul_half2(quad_1.y, high_half(radii_l2_0));
     const uint2 quad_2 = look_up(key_quad_l2, ((codes_1 << 1u) & 0x1ff80u) | wide);
     const uint32_t pair_4 = mul_half2(quad_2.x, low_half(radii_l2_1));
     const uint32_t pair_5 = mul_half2(quad_2.y, low_half(radii_l2_1));
     const uint2 quad_3 =
-        look_up(key_quad_l2, (__funnelshift_r(codes_0, codes_0, 21u) & 0x1ff80u) | wide);
-    const uint32_t pair_6 = mul_half2(quad_3.x, high_half(radii_l2_1));
-    const uint32_t pair_7 = mul_half2(quad_3.y, high_half(radii_l2_1));
-    pair[0] = pair_0;
-    pair[1] = pair_1;
-    pair[2] = pair_2;
-    pair[3] = pair_3;
-    pair[4] = pair_4;
-    pair[5] = pair_5;
-    pair[6] = pair_6;
-    pair[7] = pair_7;
-    static_cast<void>(cell);
-    static_cast<void>(wide);
-    static_cast<void>(narrow);
-  }
-
-  __device__ void decode_value(
-      const uint32_t (&raw)[key::half_words], uint32_t cell, uint32_t wide, uint32_t narrow,
-      uint32_t (&pair)[8]) const {
-    decode_key(raw, cell, wide, narrow, pair);
-  }
-};
-
-// Tables of joint9: every entry takes 128 bytes, in sixteen copies of two words or 32 of one, so
-// that the lanes of a warp never meet in a bank. Numbers in a table are times a factor for which
-// they round best to f16; the factors are divided out of the queries and of the result.
-struct Half_joint9 {
-  // radii at level 2 below a node of level 4, times 0.93652344f
-  Shared<uint2> key_triple_l4;
-  // four coordinates below a node of level 2, the first one positive, times 0.84472656f
-  Shared<uint2> key_quad_l2;
-
-  static constexpr unsigned table_bytes =
-      128 * (64 + 512);
-  static constexpr float key_scale = 0.7911062f;
-  static constexpr float value_scale = key_scale;
-
-  __device__ void take(SharedMemory &memory) {
-    key_triple_l4 = memory.take<uint2>(64 * 16);
-    key_quad_l2 = memory.take<uint2>(512 * 16);
-  }
-
-  __device__ void fill(int thread, int threads) {
-    for (uint32_t i = thread; i < 64 * 16; i += threads) {
-      const uint32_t e = i / 16;
-      const float2 left = key::direction_l3(((e >> 0u) & 3u));
-      const float2 right = key::direction_l3(((e >> 2u) & 3u));
-      const float2 parent = key::direction_l4(((e >> 4u) & 3u));
-      key_triple_l4[i] = make_uint2(
-          to_half2(0.93652344f * (parent.x * left.x), 0.93652344f * (parent.x * left.y)),
-          to_half2(0.93652344f * (parent.y * right.x), 0.93652344f * (parent.y * right.y)));
-    }
-    for (uint32_t i = thread; i < 512 * 16; i += threads) {
-      const uint32_t e = i / 16;
-      const float2 left = key::direction_l1((((e >> 0u) & 7u) << 1u));
-      const float2 right = key::direction_l1(((e >> 3u) & 15u));
-      const float2 parent = key::direction_l2(((e >> 7u) & 3u));
-      key_quad_l2[i] = make_uint2(
-          to_half2(0.84472656f * (parent.x * left.x), 0.84472656f * (parent.x * left.y)),
-          to_half2(0.84472656f * (parent.y * right.x), 0.84472656f * (parent.y * right.y)));
-    }
-  }
-
-  // The coordinates of a cell as eight pairs. `wide` and `narrow` are the lane's places in entries
-  // of two words and of one.
-  __device__ void decode_key(
-      const uint32_t (&raw)[key::half_words], uint32_t cell, uint32_t wide, uint32_t narrow,
-      uint32_t (&pair)[8]) const {
-    const uint32_t codes_0 = raw[0];
-    const uint32_t codes_1 = raw[1];
-    const uint32_t radius_0 = high_half(codes_1);
-    const uint2 triple_l4_0 = look_up(key_triple_l4, ((codes_1 << 7u) & 0x1f80u) | wide);
-    const uint32_t radii_l2_0 = mul_half2(triple_l4_0.x, radius_0);
-    const uint32_t radii_l2_1 = mul_half2(triple_l4_0.y, radius_0);
-    uint2 quad_0 = look_up(key_quad_l2, ((codes_0 >> 1u) & 0xff80u) | wide);
-    quad_0.x ^= ((codes_0 << 8u) & 0x8000u);
-    const uint32_t pair_0 = mul_half2(quad_0.x, low_half(radii_l2_0));
-    const uint32_t pair_1 = mul_half2(quad_0.y, low_half(radii_l2_0));
-    uint2 quad_1 = look_up(key_quad_l2, ((codes_0 >> 12u) & 0xff80u) | wide);
-    quad_1.x ^= ((codes_0 >> 3u) & 0x8000u);
-    const uint32_t pair_2 = mul_half2(quad_1.x, high_half(radii_l2_0));
-    const uint32_t pair_3 = mul_half2(quad_1.y, high_half(radii_l2_0));
-    uint2 quad_2 = look_up(key_quad_l2, (codes_1 & 0xff80u) | wide);
-    quad_2.x ^= ((codes_1 << 9u) & 0x8000u);
-    const uint32_t pair_4 = mul_half2(quad_2.x, low_half(radii_l2_1));
-    const uint32_t pair_5 = mul_half2(quad_2.y, low_half(radii_l2_1));
-    uint2 quad_3 =
-        look_up(key_quad_l2, (__funnelshift_r(codes_0, codes_0, 22u) & 0xff80u) | wide);
-    quad_3.x ^= ((codes_0 >> 13u) & 0x8000u);
+        look_up(key_quad_l2, (__funnelshift_r(codes_0, codes_0, 19u) & 0x1ff80u) | wide);
     const uint32_t pair_6 = mul_half2(quad_3.x, high_half(radii_l2_1));
     const uint32_t pair_7 = mul_half2(quad_3.y, high_half(radii_l2_1));
     pair[0] = pair_0;
@@ -2728,20 +2661,19 @@ struct Half_joint9 {
 struct Half_joint8 {
   // radii at level 2 below a node of level 4, times 0.93652344f
   Shared<uint2> key_triple_l4;
-  // radii below a node of level 2, times 0.60546875f
-  Shared<uint32_t> key_node_l2;
-  // two pairs of coordinates, times 0.5839844f
-  Shared<uint2> key_pairs;
+  // four coordinates below a node of level 2, the outer two positive, times 0.84472656f
+  Shared<uint2> key_quad_l2;
 
   static constexpr unsigned table_bytes =
-      128 * (64 + 4 + 256);
-  static constexpr float key_scale = 0.33113998f;
+      128 * (64 + 256);
+  static constexpr float key_scale = 0.7911062f;
+  static constexpr bool key_turned = true;
   static constexpr float value_scale = key_scale;
+  static constexpr bool value_turned = key_turned;
 
   __device__ void take(SharedMemory &memory) {
     key_triple_l4 = memory.take<uint2>(64 * 16);
-    key_node_l2 = memory.take<uint32_t>(4 * 32);
-    key_pairs = memory.take<uint2>(256 * 16);
+    key_quad_l2 = memory.take<uint2>(256 * 16);
   }
 
   __device__ void fill(int thread, int threads) {
@@ -2754,17 +2686,14 @@ struct Half_joint8 {
           to_half2(0.93652344f * (parent.x * left.x), 0.93652344f * (parent.x * left.y)),
           to_half2(0.93652344f * (parent.y * right.x), 0.93652344f * (parent.y * right.y)));
     }
-    for (uint32_t i = thread; i < 4 * 32; i += threads) {
-      const uint32_t e = i / 32;
-      const float2 left = key::direction_l2(((e >> 0u) & 3u));
-      key_node_l2[i] = to_half2(0.60546875f * left.x, 0.60546875f * left.y);
-    }
     for (uint32_t i = thread; i < 256 * 16; i += threads) {
       const uint32_t e = i / 16;
-      const float2 left = key::direction_l1(((e >> 0u) & 15u));
-      const float2 right = key::direction_l1(((e >> 4u) & 15u));
-      key_pairs[i] = make_uint2(to_half2(0.5839844f * left.x, 0.5839844f * left.y),
-                               to_half2(0.5839844f * right.x, 0.5839844f * right.y));
+      const float2 left = key::direction_l1((((e >> 0u) & 7u) << 1u));
+      const float2 right = key::direction_l1(((e >> 5u) & 7u));
+      const float2 parent = key::direction_l2(((e >> 3u) & 3u));
+      key_quad_l2[i] = make_uint2(
+          to_half2(0.84472656f * (parent.x * left.x), 0.84472656f * (parent.x * left.y)),
+          to_half2(0.84472656f * (parent.y * right.y), 0.84472656f * (parent.y * right.x)));
     }
   }
 
@@ -2779,27 +2708,28 @@ struct Half_joint8 {
     const uint2 triple_l4_0 = look_up(key_triple_l4, ((codes_1 << 7u) & 0x1f80u) | wide);
     const uint32_t radii_l2_0 = mul_half2(triple_l4_0.x, radius_0);
     const uint32_t radii_l2_1 = mul_half2(triple_l4_0.y, radius_0);
-    const uint32_t node_l2_0 = look_up(key_node_l2, ((codes_0 >> 8u) & 0x180u) | narrow);
-    const uint32_t radii_l1_0 = mul_half2(node_l2_0, low_half(radii_l2_0));
-    const uint32_t node_l2_1 = look_up(key_node_l2, ((codes_0 >> 19u) & 0x180u) | narrow);
-    const uint32_t radii_l1_1 = mul_half2(node_l2_1, high_half(radii_l2_0));
-    const uint32_t node_l2_2 = look_up(key_node_l2, ((codes_1 >> 7u) & 0x180u) | narrow);
-    const uint32_t radii_l1_2 = mul_half2(node_l2_2, low_half(radii_l2_1));
-    const uint32_t node_l2_3 = look_up(key_node_l2, ((codes_0 << 3u) & 0x180u) | narrow);
-    const uint32_t radii_l1_3 = mul_half2(node_l2_3, high_half(radii_l2_1));
-    const uint2 leaves_1 = look_up(key_pairs, (codes_0 & 0x7f80u) | wide);
-    const uint32_t pair_0 = mul_half2(leaves_1.x, low_half(radii_l1_0));
-    const uint32_t pair_1 = mul_half2(leaves_1.y, high_half(radii_l1_0));
-    const uint2 leaves_3 = look_up(key_pairs, ((codes_0 >> 11u) & 0x7f80u) | wide);
-    const uint32_t pair_2 = mul_half2(leaves_3.x, low_half(radii_l1_1));
-    const uint32_t pair_3 = mul_half2(leaves_3.y, high_half(radii_l1_1));
-    const uint2 leaves_5 = look_up(key_pairs, ((codes_1 << 1u) & 0x7f80u) | wide);
-    const uint32_t pair_4 = mul_half2(leaves_5.x, low_half(radii_l1_2));
-    const uint32_t pair_5 = mul_half2(leaves_5.y, high_half(radii_l1_2));
-    const uint2 leaves_7 =
-        look_up(key_pairs, (__funnelshift_r(codes_0, codes_0, 21u) & 0x7f80u) | wide);
-    const uint32_t pair_6 = mul_half2(leaves_7.x, low_half(radii_l1_3));
-    const uint32_t pair_7 = mul_half2(leaves_7.y, high_half(radii_l1_3));
+    uint2 quad_0 = look_up(key_quad_l2, (codes_0 & 0x7f80u) | wide);
+    quad_0.x ^= (codes_0 << 9u) & 0x8000u;
+    quad_0.y ^= codes_0 & 0x8000u;
+    const uint32_t pair_0 = mul_half2(quad_0.x, low_half(radii_l2_0));
+    const uint32_t pair_1 = mul_half2(quad_0.y, low_half(radii_l2_0));
+    const uint32_t quad_1_bits = codes_0 >> 10u;
+    uint2 quad_1 = look_up(key_quad_l2, (quad_1_bits & 0x7f80u) | wide);
+    quad_1.x ^= (quad_1_bits << 9u) & 0x8000u;
+    quad_1.y ^= quad_1_bits & 0x8000u;
+    const uint32_t pair_2 = mul_half2(quad_1.x, high_half(radii_l2_0));
+    const uint32_t pair_3 = mul_half2(quad_1.y, high_half(radii_l2_0));
+    uint2 quad_2 = look_up(key_quad_l2, (codes_1 & 0x7f80u) | wide);
+    quad_2.x ^= (codes_1 << 9u) & 0x8000u;
+    quad_2.y ^= codes_1 & 0x8000u;
+    const uint32_t pair_4 = mul_half2(quad_2.x, low_half(radii_l2_1));
+    const uint32_t pair_5 = mul_half2(quad_2.y, low_half(radii_l2_1));
+    const uint32_t quad_3_bits = __funnelshift_r(codes_0, codes_0, 20u);
+    uint2 quad_3 = look_up(key_quad_l2, (quad_3_bits & 0x7f80u) | wide);
+    quad_3.x ^= (quad_3_bits << 9u) & 0x8000u;
+    quad_3.y ^= quad_3_bits & 0x8000u;
+    const uint32_t pair_6 = mul_half2(quad_3.x, high_half(radii_l2_1));
+    const uint32_t pair_7 = mul_half2(quad_3.y, high_half(radii_l2_1));
     pair[0] = pair_0;
     pair[1] = pair_1;
     pair[2] = pair_2;
@@ -2907,12 +2837,12 @@ constexpr int half_slot_floats = half_quads * HalfValues<true>::per_lane * 16 * 
 template <class Tables>
 constexpr unsigned attend_half_shared_bytes =
     Tables::table_bytes +
-    4 * (2 * round_up(half_warps * half_columns, 4) + 2 * half_columns + 4 +
+    4 * (2 * round_up(half_warps * half_columns, 4) + 2 * half_columns + 8 +
          half_slots * half_slot_floats + half_columns * half_pairs);
 
 // Softmax attention of a row's queries of a KV head over one split of packed tokens, cut into equal
-// shares for the warps. Logits are in powers of two; their reference moves only when one exceeds it
-// by 8, so that the common step has no exchange between lanes.
+// shares for the warps. Logits are in powers of two; their reference moves only when weights of a
+// lane exceed 256 together, so that the common step has no exchange between lanes.
 template <class Tables, bool packed> __device__ void attend_half(const AttendArguments &a) {
   using Keys = HalfKeys<packed>;
   using Values = HalfValues<packed>;
@@ -2920,9 +2850,6 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
   constexpr int per_key = Keys::per_lane, per_value = Values::per_lane;
   const polarc_attend_params &p = a.p;
   const Work &work = a.work;
-  const int thread = threadIdx.x;
-  const int warp = __shfl_sync(all_lanes, thread / 32, 0), lane = thread % 32;
-  const int g = lane / 4, t = lane % 4;
 
   SharedMemory memory;
   Tables tables;
@@ -2930,25 +2857,31 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
   Shared<float> tops = memory.take<float>(warps * half_columns);
   Shared<float> masses = memory.take<float>(warps * half_columns);
   Shared<float2> lines = memory.take<float2>(half_columns);
-  Shared<int64_t> items = memory.take<int64_t>(2);
+  Shared<int64_t> items = memory.take<int64_t>(4);
   constexpr int slot_floats = half_slot_floats;
   Shared<float> slots = memory.take<float>(half_slots * slot_floats);
   Shared<uint32_t> pairs = memory.take<uint32_t>(half_columns * half_pairs);
-  tables.fill(thread, threads);
+  check_shared_begin();
+  tables.fill(threadIdx.x, threads);
 
   // Places in table entries, and bytes that move a weight to even or odd coordinates.
-  const uint32_t wide = opaque((lane & 15) * 8), narrow = opaque(lane * 4);
-  const uint32_t first_weight = opaque(g < 4 ? 0x4410 : 0x1044);
-  const uint32_t second_weight = opaque(g < 4 ? 0x4432 : 0x3244);
+  const int self = static_cast<int>(threadIdx.x) % 32; // the lane
+  const uint32_t wide = opaque((self & 15) * 8), narrow = opaque(self * 4);
+  const uint32_t first_weight = opaque(self < 16 ? 0x4410 : 0x1044);
+  const uint32_t second_weight = opaque(self < 16 ? 0x4432 : 0x3244);
 
   // The block's item stands in shared memory meanwhile: registers are for the common step.
   const int64_t count = (work.unit_end - work.unit_begin) * half_parts;
   const auto go_on = [&](int64_t item) {
     __syncthreads();
-    if (thread == 0) items[0] = item;
+    if (threadIdx.x == 0) items[0] = item;
     __syncthreads();
   };
   for (go_on(blockIdx.x); items[0] < count; go_on(items[0] + gridDim.x)) {
+    // Made again for each item: registers hold no places of a lane meanwhile.
+    const int thread = opaque(threadIdx.x);
+    const int warp = __shfl_sync(all_lanes, thread / 32, 0), lane = thread & 31;
+    const int g = lane / 4, t = lane % 4;
     const int64_t unit = work.unit_begin + items[0] / half_parts;
     const int part = static_cast<int>(items[0] % half_parts) * half_columns; // first query
     const int64_t split = unit % work.splits, head = unit / work.splits % p.kv_heads;
@@ -2971,13 +2904,14 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
     const int end = static_cast<int>(state.end < to ? state.end : to);
     const int aligned = begin / half_step * half_step;
     const int steps = end > begin ? (end - aligned + half_step - 1) / half_step : 0;
-    const int share = (steps + warps - 1) / warps * half_step;
-    int first = aligned + warp * share;
-    const int last = first + share < end ? first + share : end;
+    const int share = (steps + warps - 1) / warps;
+    const int first = warp * share, last = first + share < steps ? first + share : steps;
 
-    // A step is seen whole from this token on, for this long.
-    const unsigned whole_span =
-        end - begin >= half_step && !state.positions ? end - begin - half_step + 1 : 0;
+    // Steps count from the first one that is seen whole, if any is: of so many. Logits are capped
+    // where tokens are hidden, out of the way of the common step.
+    const int origin = (begin + half_step - 1) / half_step * half_step;
+    const bool common = end > origin && !state.positions && !(p.softcap > 0);
+    const unsigned whole_steps = common ? (end - origin) / half_step : 0;
 
     // Queries in f16, scaled by a power of two so that it holds them. A logit, in powers of two, is
     // x * product + y of their line.
@@ -2992,18 +2926,28 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
       exponent = exponent < 16 ? 16 : exponent > 240 ? 240 : exponent;
       const float up = as_float(static_cast<uint32_t>(261 - exponent) << 23); // 2^(7 - exponent)
       const float down = as_float(static_cast<uint32_t>(exponent - 7) << 23);
-      for (int i = lane; i < half_pairs; i += 32)
-        pairs[j * half_pairs + i] = is ? to_half2(q[2 * i] * up, q[2 * i + 1] * up) : 0;
+      for (int i = lane; i < half_pairs; i += 32) {
+        const int turn = Tables::key_turned ? i & 1 : 0;
+        const float left = q[2 * i + turn] * up, right = q[2 * i + 1 - turn] * up;
+        pairs[j * half_pairs + i] = is ? to_half2(left, right) : 0;
+      }
       if (lane == 0)
-        lines[j] = make_float2(p.scale * log2_e / Tables::key_scale * down,
-                               p.scale * log2_e * q[key::head_dim]);
+        lines[j] = make_float2(p.scale * (log2_e / Tables::key_scale * down),
+                               p.scale * (log2_e * q[key::head_dim]));
+    }
+    if (thread == 0) { // page 0 of the head, or of a sequence without a table
+      const int64_t first_page = state.pages ? 0 : state.first_page;
+      items[1] = reinterpret_cast<int64_t>(p.keys.data) + head * p.keys.head_stride +
+                 first_page * p.keys.page_stride;
+      items[2] = reinterpret_cast<int64_t>(p.values.data) + head * p.values.head_stride +
+                 first_page * p.values.page_stride;
     }
     __syncthreads();
 
     // As columns of B: of lane (g, t) query g mod 4, the pairs that lane t decodes.
     const auto query_pair = [&](int quad, int i, int k) -> uint32_t {
-      const int at = (t * per_key + i) * 8 + k;
-      return at < half_pairs ? pairs[(quad * 4 + g % 4) * half_pairs + at] : 0;
+      const int at = (self % 4 * per_key + i) * 8 + k;
+      return at < half_pairs ? pairs[(quad * 4 + self / 4 % 4) * half_pairs + at] : 0;
     };
     uint32_t query[half_quads][Keys::held][8];
     float factor[half_quads][2], constant[half_quads][2];
@@ -3041,41 +2985,67 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
           for (int c = 0; c < 4; c++) sum[quad][i][k][c] = 0;
     }
 
-    const uint8_t *key_at = nullptr, *value_at = nullptr;
     const int64_t key_stride = packed ? key::unit_bytes : p.keys.unit_stride;
     const int64_t value_stride = packed ? value::unit_bytes : p.values.unit_stride;
+
+    // Words are loaded `ahead` steps before they are needed. What is loaded in step i stands at
+    // key_page + i * key_bytes until step `stop`, where a page ends, or the share at `until`: one
+    // comparison for both, and one multiplication where moving an address takes two additions.
+    constexpr int ahead = half_ahead ? 1 : 0, page_steps = page_tokens / half_step;
+    const int64_t key_bytes = half_step / key::unit_tokens * key_stride;
+    const int64_t value_bytes = half_step / value::unit_tokens * value_stride;
+    const uint8_t *key_page = nullptr, *value_page = nullptr;
+    int step = first - (origin - aligned) / half_step - ahead;
+    const int until = step + last - first;
+    const bool any = step < until;
+    int stop = step - (aligned + first * half_step) % page_tokens / half_step;
     // Pages are looked up one ahead, behind the first page of sequences without a table.
-    const auto page_at = [&](int token) {
-      const int i = token / page_tokens;
-      return state.pages ? state.pages[i] : i;
+    const auto page_at = [&](int i) -> int32_t {
+      const int page = static_cast<unsigned>(origin + (i + ahead) * half_step) / page_tokens;
+      return state.pages ? state.pages[page] : page;
     };
-    int32_t page_ahead = first < last ? page_at(first) : 0;
-    // To a step that is the first one of its page, or of the share.
-    const auto turn_page = [&](int token) {
-      const int64_t page = page_ahead + (state.pages ? 0 : state.first_page);
-      const uint8_t *keys_of = static_cast<const uint8_t *>(p.keys.data) +
-                               page * p.keys.page_stride + head * p.keys.head_stride;
-      const uint8_t *values_of = static_cast<const uint8_t *>(p.values.data) +
-                                 page * p.values.page_stride + head * p.values.head_stride;
-      const int key_unit = token % page_tokens / key::unit_tokens;
-      const int value_unit = token % page_tokens / value::unit_tokens;
-      key_at = Keys::place(keys_of + key_unit * key_stride, key_stride, g, t);
-      value_at = Values::place(values_of + value_unit * value_stride, value_stride, g, t);
-      const int behind = (token / page_tokens + 1) * page_tokens; // of the next page
-      if (behind < last) page_ahead = page_at(behind);
+    int32_t page_ahead = any ? page_at(step) : 0;
+    // To the page that begins at `stop`.
+    const auto turn_page = [&] {
+      const int back = opaque(-stop), next = stop + page_steps;
+      const uint32_t page = page_ahead; // not negative
+      const int again = opaque(thread) & 31; // the lane: its places take no registers meanwhile
+      const uint8_t *keys_of = reinterpret_cast<const uint8_t *>(items[1]);
+      const uint8_t *values_of = reinterpret_cast<const uint8_t *>(items[2]);
+      keys_of = Keys::place(keys_of, key_stride, again / 4, again % 4);
+      values_of = Values::place(values_of, value_stride, again / 4, again % 4);
+      key_page = opaque(keys_of + back * key_bytes) + page * p.keys.page_stride;
+      value_page = opaque(values_of + back * value_bytes) + page * p.values.page_stride;
+      if (next < until) page_ahead = page_at(next);
+      stop = next < until ? next : until;
+    };
+    // Whether a step is left.
+    const auto go_on_at_stop = [&] {
+      if (step < until) {
+        turn_page();
+      } else if (half_ahead && step == until) {
+        key_page -= key_bytes; // the last step is read again
+        value_page -= value_bytes;
+        stop++;
+      } else {
+        return false;
+      }
+      return true;
     };
     Keys keys;
     Values values;
-    if (first < last) {
-      turn_page(first);
+    if (any) {
+      turn_page();
       if (half_ahead) {
-        keys.load(key_at, key_stride, g, t);
-        values.load(value_at, value_stride, g, t);
+        keys.load(key_page + step * key_bytes, key_stride, g, t);
+        values.load(value_page + step * value_bytes, value_stride, g, t);
+        if (++step == stop) go_on_at_stop();
       }
     }
-    for (; first < last; first += half_step) {
-      const bool whole = static_cast<unsigned>(first - begin) < whole_span;
-      const uint8_t *values_here = value_at;
+    if (any) for (;;) {
+      const bool whole = static_cast<unsigned>(step) < whole_steps;
+      const uint8_t *key_at = key_page + step * key_bytes;
+      const uint8_t *value_at = value_page + step * value_bytes;
 
       // Products with queries: rows are tokens.
       float product[half_sets][half_quads][4];
@@ -3113,60 +3083,61 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
           }
         }
       }
-      // The next step's keys; behind the last one it is read again.
-      const int next = first + half_step;
-      if (next < last && next % page_tokens == 0) {
-        turn_page(next);
-      } else {
-        const int64_t moves = next < last ? 1 : 0;
-        key_at += moves * (half_step / key::unit_tokens * key_stride);
-        value_at += moves * (half_step / value::unit_tokens * value_stride);
-      }
       if (half_ahead) keys.load(key_at, key_stride, g, t);
 
-      if (p.softcap > 0) {
+      // Weights of tokens and their sums. They stand but where a token is hidden, logits are capped
+      // or the reference has to move.
+      float w[half_sets][half_quads][4], more[half_quads][2];
+      bool unusual = !whole;
 #pragma unroll
-        for (int set = 0; set < half_sets; set++)
+      for (int quad = 0; quad < half_quads; quad++)
 #pragma unroll
-          for (int quad = 0; quad < half_quads; quad++)
+        for (int c = 0; c < 2; c++) {
+          more[quad][c] = 0;
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-              const float2 line = lines[quad * 4 + (2 * t + c % 2) % 4];
-              const float logit = fmaf(product[set][quad][c], line.x, line.y) * ln_2;
-              product[set][quad][c] =
-                  log2_e * p.softcap * tanh_of(__fdiv_rn(logit, p.softcap));
+          for (int set = 0; set < half_sets; set++)
+#pragma unroll
+            for (int h = 0; h < 4; h += 2) {
+              float &x = w[set][quad][c + h];
+              x = exp2_of(fmaf(product[set][quad][c + h], factor[quad][c], offset[quad][c]));
+              more[quad][c] = set + h == 0 ? x : more[quad][c] + x;
             }
-      }
-      float logit[half_sets][half_quads][4];
+          unusual |= !(more[quad][c] <= 256);
+        }
+      // A weight of zero would not hide a value that is not finite.
+      const auto hide = [&](int i, int first) {
 #pragma unroll
-      for (int set = 0; set < half_sets; set++)
+        for (int v = 0; v < Values::parts; v++)
 #pragma unroll
-        for (int quad = 0; quad < half_quads; quad++)
+          for (int h = 0; h < Values::tokens; h++)
+            values.keep(i, v, h, sees(state, first + half_value_token(v, h)));
+      };
+      const int token = origin + step * half_step;
+      if (__any_sync(all_lanes, unusual)) {
+        const int again = opaque(thread) & 31; // the lane: its places take no registers meanwhile
+        if (p.softcap > 0) {
 #pragma unroll
-          for (int c = 0; c < 4; c++)
-            logit[set][quad][c] =
-                fmaf(product[set][quad][c], factor[quad][c % 2], offset[quad][c % 2]);
-      if (!whole) {
+          for (int set = 0; set < half_sets; set++)
+#pragma unroll
+            for (int quad = 0; quad < half_quads; quad++)
+#pragma unroll
+              for (int c = 0; c < 4; c++) {
+                const float2 line = lines[quad * 4 + (2 * again + c % 2) % 4];
+                const float logit = fmaf(product[set][quad][c], line.x, line.y) * ln_2;
+                product[set][quad][c] =
+                    p.softcap * (log2_e * tanh_of(__fdiv_rn(logit, p.softcap)));
+              }
+        }
+        bool seen[half_sets][2];
 #pragma unroll
         for (int set = 0; set < half_sets; set++)
 #pragma unroll
           for (int h = 0; h < 2; h++)
-            if (!sees(state, first + half_key_lane * g + half_key_token(set, h)))
+            seen[set][h] =
+                whole || sees(state, token + half_key_lane * (again / 4) + half_key_token(set, h));
+        if (half_ahead && !whole)
 #pragma unroll
-              for (int quad = 0; quad < half_quads; quad++)
-#pragma unroll
-                for (int c = 0; c < 2; c++)
-                  logit[set][quad][2 * h + c] = -as_float(infinity_bits);
-      }
-
-      bool above = false;
-#pragma unroll
-      for (int set = 0; set < half_sets; set++)
-#pragma unroll
-        for (int quad = 0; quad < half_quads; quad++)
-#pragma unroll
-          for (int c = 0; c < 4; c++) above |= logit[set][quad][c] > 8;
-      if (__any_sync(all_lanes, above)) {
+          for (int i = 0; i < per_value; i++) hide(i, token + Values::token(again / 4, again % 4));
         // The reference moves to the greatest logit so far.
 #pragma unroll
         for (int quad = 0; quad < half_quads; quad++) {
@@ -3178,23 +3149,28 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
 #pragma unroll
             for (int set = 0; set < half_sets; set++)
 #pragma unroll
-              for (int h = 0; h < 4; h += 2)
-                if (logit[set][quad][c + h] > -as_float(infinity_bits))
-                  greatest = fmaxf(greatest, fmaf(product[set][quad][c + h], factor[quad][c],
-                                                  constant[quad][c]));
+              for (int h = 0; h < 2; h++)
+                if (seen[set][h])
+                  greatest = fmaxf(
+                      greatest,
+                      fmaf(product[set][quad][c + 2 * h], factor[quad][c], constant[quad][c]));
 #pragma unroll
             for (int other = 4; other < 32; other *= 2)
               greatest = fmaxf(greatest, __shfl_xor_sync(all_lanes, greatest, other));
             offset[quad][c] = constant[quad][c] - greatest;
             shrink[c] = exp2_of(before - greatest);
             mass[quad][c] *= shrink[c];
+            more[quad][c] = 0;
 #pragma unroll
             for (int set = 0; set < half_sets; set++)
 #pragma unroll
-              for (int h = 0; h < 4; h += 2)
-                if (!(logit[set][quad][c + h] == -as_float(infinity_bits)))
-                  logit[set][quad][c + h] =
-                      fmaf(product[set][quad][c + h], factor[quad][c], offset[quad][c]);
+              for (int h = 0; h < 2; h++) {
+                float &x = w[set][quad][c + 2 * h];
+                x = exp2_of(
+                    fmaf(product[set][quad][c + 2 * h], factor[quad][c], offset[quad][c]));
+                x = seen[set][h] ? x : 0;
+                more[quad][c] += x;
+              }
           }
 #pragma unroll
           for (int i = 0; i < per_value; i++)
@@ -3205,39 +3181,25 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
         }
       }
 
-      // Weights, turned from rows of tokens to columns of queries.
+      // Turned from rows of tokens to columns of queries.
       uint32_t weight[half_quads][Values::parts];
 #pragma unroll
-      for (int set = 0; set < half_sets; set++)
+      for (int quad = 0; quad < half_quads; quad++) {
 #pragma unroll
-        for (int quad = 0; quad < half_quads; quad++)
+        for (int c = 0; c < 2; c++) mass[quad][c] += more[quad][c];
 #pragma unroll
-          for (int h = 0; h < 2; h++) {
-            float w[2];
+        for (int set = 0; set < half_sets; set++)
 #pragma unroll
-            for (int c = 0; c < 2; c++) {
-              w[c] = exp2_of(logit[set][quad][2 * h + c]);
-              mass[quad][c] += w[c];
-            }
-            weight[quad][2 * set + h] = transpose_8x8(to_half2(w[0], w[1]));
-          }
+          for (int h = 0; h < 2; h++)
+            weight[quad][2 * set + h] =
+                transpose_8x8(to_half2(w[set][quad][2 * h], w[set][quad][2 * h + 1]));
+      }
 
-      // Values: rows are pairs of coordinates. A weight of zero would not hide what is not finite.
-      const auto hide = [&](int i) {
-#pragma unroll
-        for (int v = 0; v < Values::parts; v++)
-#pragma unroll
-          for (int h = 0; h < Values::tokens; h++)
-            values.keep(i, v, h,
-                        sees(state, first + Values::token(g, t) + half_value_token(v, h)));
-      };
-      if (half_ahead && !whole)
-#pragma unroll
-        for (int i = 0; i < per_value; i++) hide(i);
+      // Values: rows are pairs of coordinates.
 #pragma unroll
       for (int i = 0; i < per_value; i++) {
-        if (!half_ahead) values.load_cell(i, values_here, value_stride, g, t);
-        if (!half_ahead && !whole) hide(i);
+        if (!half_ahead) values.load_cell(i, value_at, value_stride, g, t);
+        if (!half_ahead && !whole) hide(i, token + Values::token(g, t));
 #pragma unroll
         for (int v = 0; v < Values::parts; v++) {
           uint32_t pair[2][8];
@@ -3268,6 +3230,8 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
         }
       }
       if (half_ahead) values.load(value_at, value_stride, g, t);
+      if (++step != stop) continue;
+      if (!go_on_at_stop()) break;
     }
 
     // The warps' sums to one: relative to the greatest reference of all, then half of the warps at
@@ -3347,7 +3311,8 @@ template <class Tables, bool packed> __device__ void attend_half(const AttendArg
             for (int c = 0; c < 4; c++) {
               const int cell = g % Values::rows + Values::rows * i;
               const int j = quad * 4 + 2 * (t % 2) + c % 2;
-              const int at = cell * 16 + 4 * k + 2 * (c / 2) + t / 2;
+              const int turn = Tables::value_turned ? c / 2 : 0;
+              const int at = cell * 16 + 4 * k + 2 * (c / 2) + (t / 2 ^ turn);
               if (cell < value::half_cells && g < Values::rows && j < queries)
                 partial_of(j)[at] =
                     sum[quad][i][k][c] * (1 / Tables::value_scale);
@@ -3377,18 +3342,6 @@ extern "C" __global__ void __launch_bounds__(attend_half_strided_threads, 1)
     llama_d128_rows_cuda_kernel_attend_half_joint10_strided(
         const __grid_constant__ AttendArguments a) {
   attend_half<Half_joint10, false>(a);
-}
-
-constexpr unsigned attend_half_joint9_shared_bytes = attend_half_shared_bytes<Half_joint9>;
-constexpr unsigned attend_half_joint9_strided_shared_bytes = attend_half_joint9_shared_bytes;
-extern "C" __global__ void __launch_bounds__(attend_half_threads, 1)
-    llama_d128_rows_cuda_kernel_attend_half_joint9(const __grid_constant__ AttendArguments a) {
-  attend_half<Half_joint9, true>(a);
-}
-extern "C" __global__ void __launch_bounds__(attend_half_strided_threads, 1)
-    llama_d128_rows_cuda_kernel_attend_half_joint9_strided(
-        const __grid_constant__ AttendArguments a) {
-  attend_half<Half_joint9, false>(a);
 }
 
 constexpr unsigned attend_half_joint8_shared_bytes = attend_half_shared_bytes<Half_joint8>;
@@ -3836,8 +3789,6 @@ constexpr Shapes shapes = { {
     {merge_threads, merge_shared_bytes, 1, 1, 0},
     {attend_half_threads, attend_half_joint10_shared_bytes, 1, half_parts, 1},
     {attend_half_strided_threads, attend_half_joint10_strided_shared_bytes, 1, half_parts, 1},
-    {attend_half_threads, attend_half_joint9_shared_bytes, 1, half_parts, 1},
-    {attend_half_strided_threads, attend_half_joint9_strided_shared_bytes, 1, half_parts, 1},
     {attend_half_threads, attend_half_joint8_shared_bytes, 1, half_parts, 1},
     {attend_half_strided_threads, attend_half_joint8_strided_shared_bytes, 1, half_parts, 1},
 } };

@@ -502,14 +502,33 @@ __device__ inline uint32_t high_half(uint32_t pair) {
   return both;
 }
 
-// The entry at a byte of a table, through a 32-bit address.
+// Where dynamic shared memory begins from sm_90 on. Look-ups have it as a constant: an address made
+// of a symbol takes instructions in their loop. A kernel that has look-ups makes sure of it.
+constexpr uint32_t shared_begin = 1024;
+__device__ inline void check_shared_begin() {
+#if __CUDA_ARCH__ >= 900
+  if (__cvta_generic_to_shared(shared_bytes) != shared_begin) __trap();
+#endif
+}
+
+// The entry at a byte of a table.
 template <class T> __device__ inline T look_up(Shared<T> table, uint32_t byte) {
-  return *reinterpret_cast<const T *>(reinterpret_cast<const unsigned char *>(table) + byte);
+  const unsigned char *const begin = reinterpret_cast<const unsigned char *>(table);
+#if __CUDA_ARCH__ >= 900
+  const uint32_t at = shared_begin + static_cast<uint32_t>(begin - shared_bytes);
+  return *static_cast<const T *>(__cvta_shared_to_generic(at + byte));
+#else
+  return *reinterpret_cast<const T *>(begin + byte);
+#endif
 }
 
 // The same number, which the compiler cannot compute again from where it came.
 __device__ inline uint32_t opaque(uint32_t x) {
   asm volatile("" : "+r"(x));
+  return x;
+}
+__device__ inline const uint8_t *opaque(const uint8_t *x) {
+  asm volatile("" : "+l"(x));
   return x;
 }
 

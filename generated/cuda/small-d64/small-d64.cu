@@ -123,12 +123,12 @@ constexpr Kernel<AttendDenseArguments> combine_attend_dense_kernel = {
 constexpr Kernel<MergeArguments> merge_kernel = {
     17, "small_d64_cuda_kernel_merge",
     POLARC_FUNCTION(small_d64_cuda_kernel_merge)};
-constexpr Kernel<AttendArguments> attend_half_joint9_kernel = {
-    18, "small_d64_cuda_kernel_attend_half_joint9",
-    POLARC_FUNCTION(small_d64_cuda_kernel_attend_half_joint9)};
-constexpr Kernel<AttendArguments> attend_half_joint9_strided_kernel = {
-    19, "small_d64_cuda_kernel_attend_half_joint9_strided",
-    POLARC_FUNCTION(small_d64_cuda_kernel_attend_half_joint9_strided)};
+constexpr Kernel<AttendArguments> attend_half_joint10_kernel = {
+    18, "small_d64_cuda_kernel_attend_half_joint10",
+    POLARC_FUNCTION(small_d64_cuda_kernel_attend_half_joint10)};
+constexpr Kernel<AttendArguments> attend_half_joint10_strided_kernel = {
+    19, "small_d64_cuda_kernel_attend_half_joint10_strided",
+    POLARC_FUNCTION(small_d64_cuda_kernel_attend_half_joint10_strided)};
 constexpr Kernel<AttendArguments> attend_half_joint8_kernel = {
     20, "small_d64_cuda_kernel_attend_half_joint8",
     POLARC_FUNCTION(small_d64_cuda_kernel_attend_half_joint8)};
@@ -157,8 +157,8 @@ constexpr const char *kernel_names[] = {
     combine_attend_kernel.name,
     combine_attend_dense_kernel.name,
     merge_kernel.name,
-    attend_half_joint9_kernel.name,
-    attend_half_joint9_strided_kernel.name,
+    attend_half_joint10_kernel.name,
+    attend_half_joint10_strided_kernel.name,
     attend_half_joint8_kernel.name,
     attend_half_joint8_strided_kernel.name,
 };
@@ -311,8 +311,8 @@ int find_kernels(const Device &device) {
   if (const int status = may_share(combine_attend_kernel, device)) return status;
   if (const int status = may_share(combine_attend_dense_kernel, device)) return status;
   if (const int status = may_share(merge_kernel, device)) return status;
-  if (const int status = may_share(attend_half_joint9_kernel, device)) return status;
-  if (const int status = may_share(attend_half_joint9_strided_kernel, device)) return status;
+  if (const int status = may_share(attend_half_joint10_kernel, device)) return status;
+  if (const int status = may_share(attend_half_joint10_strided_kernel, device)) return status;
   if (const int status = may_share(attend_half_joint8_kernel, device)) return status;
   if (const int status = may_share(attend_half_joint8_strided_kernel, device)) return status;
   return POLARC_OK;
@@ -953,8 +953,8 @@ bool side_by_side(const polarc_pool &pool, const Format &format) {
 // The kernel whose tables are the largest that a block has room for; where none fits, the one in
 // float32. Splits are chosen for packed pools: a workspace query need not know the pools.
 const Kernel<AttendArguments> &kernel_of_attend(const Device &device, bool packed) {
-  if (shape_of(attend_half_joint9_kernel, device).shared_bytes <= device.shared_bytes)
-    return packed ? attend_half_joint9_kernel : attend_half_joint9_strided_kernel;
+  if (shape_of(attend_half_joint10_kernel, device).shared_bytes <= device.shared_bytes)
+    return packed ? attend_half_joint10_kernel : attend_half_joint10_strided_kernel;
   if (shape_of(attend_half_joint8_kernel, device).shared_bytes <= device.shared_bytes)
     return packed ? attend_half_joint8_kernel : attend_half_joint8_strided_kernel;
   return attend_kernel;

@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · attend · wgsl
-// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+// Generated from polarc.config.ts (plan 0261287333362bda)
 // through templates/wgsl/attend.wgsl.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -114,8 +114,8 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -129,15 +129,12 @@ const codec_directions_l1 = array<vec2f, 16>(
   vec2f(0.55557024, -0.8314696), vec2f(-0.55557024, -0.8314696), vec2f(0.19509032, -0.98078525),
   vec2f(-0.19509032, -0.98078525)
 );
-// Of two neighbouring codes, the first in the lower bits.
-var<workgroup> codec_table_l1: array<vec4<f32>, 256>;
 
 // Level 2: cosine and sine of every code.
 const codec_directions_l2 = array<vec2f, 4>(
   vec2f(0.95240796, 0.30482638), vec2f(0.80567616, 0.5923562), vec2f(0.5923562, 0.80567616),
   vec2f(0.30482638, 0.95240796)
 );
-var<workgroup> codec_table_l2: array<vec2<f32>, 4>;
 
 // Level 3: cosine and sine of every code.
 const codec_directions_l3 = array<vec2f, 4>(
@@ -151,18 +148,23 @@ const codec_directions_l4 = array<vec2f, 4>(
   vec2f(0.5005328, 0.8657176)
 );
 
-// Radii at level 2 under a root of 1, by the two codes of level 3 and the code of level 4.
+// Coordinates under a radius of 1 at level 2:
+// of four, the left two by their code and, in higher bits, the code of level 2;
+// the right two by the code of level 2 and, in higher bits, their code.
+var<workgroup> codec_table_left: array<vec2<f32>, 64>;
+var<workgroup> codec_table_right: array<vec2<f32>, 64>;
+
+// Radii at level 2 under a root of 1,
+// by the two codes of level 3 and the code of level 4.
 var<workgroup> codec_table_joint: array<vec4<f32>, 64>;
 
 // Every lane copies its share; a barrier must follow.
 fn codec_fill_tables(lane: u32) {
-  for (var i = lane; i < 256u; i += 64u) {
-    let first = codec_directions_l1[i % 16u];
-    let second = codec_directions_l1[i / 16u];
-    codec_table_l1[i] = vec4<f32>(vec4f(first, second));
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    codec_table_l2[i] = vec2<f32>(codec_directions_l2[i]);
+  for (var i = lane; i < 64u; i += 64u) {
+    let left = codec_directions_l2[i / 16u].x;
+    let right = codec_directions_l2[i % 4u].y;
+    codec_table_left[i] = left * codec_directions_l1[i % 16u];
+    codec_table_right[i] = right * codec_directions_l1[i / 4u];
   }
   for (var i = lane; i < 64u; i += 64u) {
     let root = codec_directions_l4[i / 16u];
@@ -217,18 +219,22 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * codec_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * codec_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * codec_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * codec_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = codec_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = codec_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = codec_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = codec_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    codec_table_left[(codes_0 >> 6u) & 63u],
+    codec_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    codec_table_left[(codes_0 >> 16u) & 63u],
+    codec_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    codec_table_left[(codes_1 >> 6u) & 63u],
+    codec_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    codec_table_left[codes_0 >> 26u],
+    codec_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 
@@ -253,8 +259,8 @@ fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -304,18 +310,22 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * codec_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * codec_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * codec_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * codec_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = codec_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = codec_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = codec_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = codec_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    codec_table_left[(codes_0 >> 6u) & 63u],
+    codec_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    codec_table_left[(codes_0 >> 16u) & 63u],
+    codec_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    codec_table_left[(codes_1 >> 6u) & 63u],
+    codec_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    codec_table_left[codes_0 >> 26u],
+    codec_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 

@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · combine · wgsl
-// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+// Generated from polarc.config.ts (plan 0261287333362bda)
 // through templates/wgsl/combine.wgsl.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT

@@ -1,13 +1,13 @@
 // polarc · llama_d128_rows · types · wgsl
-// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+// Generated from polarc.config.ts (plan 0261287333362bda)
 // through templates/wgsl/binding.d.ts.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //
 // The kernels of a cache on a WebGPU device, over buffers that the caller owns.
 //
-//   keys     d = 128, 4,2,2,2 bits, radius f16, hadamard, rows/1
-//   values   d = 128, 4,2,2,2 bits, radius f16, hadamard, rows/1
+//   keys     d = 128, 4,2,2,2 bits, radius f16, hadamard, rows/2
+//   values   d = 128, 4,2,2,2 bits, radius f16, hadamard, rows/2
 //   queries  4 query heads a KV head; q_head = kv_head × 4 + i
 //   pages    64 tokens; dense rows are f16
 //

@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · binding · wgsl
-// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+// Generated from polarc.config.ts (plan 0261287333362bda)
 // through templates/wgsl/binding.js.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target wgsl
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -11,7 +11,7 @@ const GROUP = 4;
 const GROUP_PARTS = 1; // workgroups that share a KV head's queries
 const PAGE_TOKENS = 64;
 const DENSE_DTYPE = 'f16';
-const PLAN_HASH = 'a18a5a6d3d5f6d58e6d6fb54d78991e093ad25416bdaeb798be6ab3d9d984f39';
+const PLAN_HASH = '0261287333362bda45aaa03c124ad34c817d0b08d5b5e53138a0a55a00a34ac3';
 const NEEDS_F16 = false;
 const FEATURES = ['subgroups'];
 const SAME_FORMAT = true;
@@ -21,7 +21,7 @@ const KEY = Object.freeze({
   unitTokens: 1,
   unitBytes: 64,
   bytesPerToken: 64,
-  formatHash: '26e39b81dfe0fc6e4a718f98a78fa4b7bc22d65e7ac5fb419d5fd72079ecc421',
+  formatHash: '4e9e9d03a90d27cbb81626641d0b9debbdb50c038217b5d50c9f42fb444c652b',
   needsMean: false,
   needsMatrix: 'no',
   needsDual: false,
@@ -32,7 +32,7 @@ const VALUE = Object.freeze({
   unitTokens: 1,
   unitBytes: 64,
   bytesPerToken: 64,
-  formatHash: '26e39b81dfe0fc6e4a718f98a78fa4b7bc22d65e7ac5fb419d5fd72079ecc421',
+  formatHash: '4e9e9d03a90d27cbb81626641d0b9debbdb50c038217b5d50c9f42fb444c652b',
   needsMean: false,
   needsMatrix: 'no',
   needsDual: false,
@@ -1117,8 +1117,8 @@ const WGSL = {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -1242,7 +1242,7 @@ fn search_l1(u: f32, v: f32) -> u32 {
 }
 
 const key_code_bit_l1_list = array<u32, 8>(
-  7u, 11u, 18u, 22u, 38u, 42u, 28u, 0u
+  6u, 12u, 16u, 22u, 38u, 44u, 26u, 0u
 );
 fn key_code_bit_l1(i: u32) -> u32 {
   return 64u * (i / 8u) + key_code_bit_l1_list[i % 8u];
@@ -1267,7 +1267,7 @@ fn search_l2(u: f32, v: f32) -> u32 {
 }
 
 const key_code_bit_l2_list = array<u32, 4>(
-  15u, 26u, 46u, 4u
+  10u, 20u, 42u, 30u
 );
 fn key_code_bit_l2(i: u32) -> u32 {
   return 64u * (i / 4u) + key_code_bit_l2_list[i % 4u];
@@ -1527,8 +1527,8 @@ fn encode(
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -1653,15 +1653,12 @@ const key_directions_l1 = array<vec2f, 16>(
   vec2f(0.55557024, -0.8314696), vec2f(-0.55557024, -0.8314696), vec2f(0.19509032, -0.98078525),
   vec2f(-0.19509032, -0.98078525)
 );
-// Of two neighbouring codes, the first in the lower bits.
-var<workgroup> key_table_l1: array<vec4<f32>, 256>;
 
 // Level 2: cosine and sine of every code.
 const key_directions_l2 = array<vec2f, 4>(
   vec2f(0.95240796, 0.30482638), vec2f(0.80567616, 0.5923562), vec2f(0.5923562, 0.80567616),
   vec2f(0.30482638, 0.95240796)
 );
-var<workgroup> key_table_l2: array<vec2<f32>, 4>;
 
 // Level 3: cosine and sine of every code.
 const key_directions_l3 = array<vec2f, 4>(
@@ -1675,18 +1672,23 @@ const key_directions_l4 = array<vec2f, 4>(
   vec2f(0.5005328, 0.8657176)
 );
 
-// Radii at level 2 under a root of 1, by the two codes of level 3 and the code of level 4.
+// Coordinates under a radius of 1 at level 2:
+// of four, the left two by their code and, in higher bits, the code of level 2;
+// the right two by the code of level 2 and, in higher bits, their code.
+var<workgroup> key_table_left: array<vec2<f32>, 64>;
+var<workgroup> key_table_right: array<vec2<f32>, 64>;
+
+// Radii at level 2 under a root of 1,
+// by the two codes of level 3 and the code of level 4.
 var<workgroup> key_table_joint: array<vec4<f32>, 64>;
 
 // Every lane copies its share; a barrier must follow.
 fn key_fill_tables(lane: u32) {
-  for (var i = lane; i < 256u; i += 64u) {
-    let first = key_directions_l1[i % 16u];
-    let second = key_directions_l1[i / 16u];
-    key_table_l1[i] = vec4<f32>(vec4f(first, second));
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    key_table_l2[i] = vec2<f32>(key_directions_l2[i]);
+  for (var i = lane; i < 64u; i += 64u) {
+    let left = key_directions_l2[i / 16u].x;
+    let right = key_directions_l2[i % 4u].y;
+    key_table_left[i] = left * key_directions_l1[i % 16u];
+    key_table_right[i] = right * key_directions_l1[i / 4u];
   }
   for (var i = lane; i < 64u; i += 64u) {
     let root = key_directions_l4[i / 16u];
@@ -1741,18 +1743,22 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * key_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = key_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = key_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = key_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = key_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    key_table_left[(codes_0 >> 6u) & 63u],
+    key_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    key_table_left[(codes_0 >> 16u) & 63u],
+    key_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    key_table_left[(codes_1 >> 6u) & 63u],
+    key_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    key_table_left[codes_0 >> 26u],
+    key_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 
@@ -2496,8 +2502,8 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -2511,15 +2517,12 @@ const key_directions_l1 = array<vec2f, 16>(
   vec2f(0.55557024, -0.8314696), vec2f(-0.55557024, -0.8314696), vec2f(0.19509032, -0.98078525),
   vec2f(-0.19509032, -0.98078525)
 );
-// Of two neighbouring codes, the first in the lower bits.
-var<workgroup> key_table_l1: array<vec4<f32>, 256>;
 
 // Level 2: cosine and sine of every code.
 const key_directions_l2 = array<vec2f, 4>(
   vec2f(0.95240796, 0.30482638), vec2f(0.80567616, 0.5923562), vec2f(0.5923562, 0.80567616),
   vec2f(0.30482638, 0.95240796)
 );
-var<workgroup> key_table_l2: array<vec2<f32>, 4>;
 
 // Level 3: cosine and sine of every code.
 const key_directions_l3 = array<vec2f, 4>(
@@ -2533,18 +2536,23 @@ const key_directions_l4 = array<vec2f, 4>(
   vec2f(0.5005328, 0.8657176)
 );
 
-// Radii at level 2 under a root of 1, by the two codes of level 3 and the code of level 4.
+// Coordinates under a radius of 1 at level 2:
+// of four, the left two by their code and, in higher bits, the code of level 2;
+// the right two by the code of level 2 and, in higher bits, their code.
+var<workgroup> key_table_left: array<vec2<f32>, 64>;
+var<workgroup> key_table_right: array<vec2<f32>, 64>;
+
+// Radii at level 2 under a root of 1,
+// by the two codes of level 3 and the code of level 4.
 var<workgroup> key_table_joint: array<vec4<f32>, 64>;
 
 // Every lane copies its share; a barrier must follow.
 fn key_fill_tables(lane: u32) {
-  for (var i = lane; i < 256u; i += 64u) {
-    let first = key_directions_l1[i % 16u];
-    let second = key_directions_l1[i / 16u];
-    key_table_l1[i] = vec4<f32>(vec4f(first, second));
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    key_table_l2[i] = vec2<f32>(key_directions_l2[i]);
+  for (var i = lane; i < 64u; i += 64u) {
+    let left = key_directions_l2[i / 16u].x;
+    let right = key_directions_l2[i % 4u].y;
+    key_table_left[i] = left * key_directions_l1[i % 16u];
+    key_table_right[i] = right * key_directions_l1[i / 4u];
   }
   for (var i = lane; i < 64u; i += 64u) {
     let root = key_directions_l4[i / 16u];
@@ -2599,18 +2607,22 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * key_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * key_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * key_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * key_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = key_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = key_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = key_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = key_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    key_table_left[(codes_0 >> 6u) & 63u],
+    key_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    key_table_left[(codes_0 >> 16u) & 63u],
+    key_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    key_table_left[(codes_1 >> 6u) & 63u],
+    key_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    key_table_left[codes_0 >> 26u],
+    key_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 
@@ -2863,8 +2875,8 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -2878,15 +2890,12 @@ const value_directions_l1 = array<vec2f, 16>(
   vec2f(0.55557024, -0.8314696), vec2f(-0.55557024, -0.8314696), vec2f(0.19509032, -0.98078525),
   vec2f(-0.19509032, -0.98078525)
 );
-// Of two neighbouring codes, the first in the lower bits.
-var<workgroup> value_table_l1: array<vec4<f32>, 256>;
 
 // Level 2: cosine and sine of every code.
 const value_directions_l2 = array<vec2f, 4>(
   vec2f(0.95240796, 0.30482638), vec2f(0.80567616, 0.5923562), vec2f(0.5923562, 0.80567616),
   vec2f(0.30482638, 0.95240796)
 );
-var<workgroup> value_table_l2: array<vec2<f32>, 4>;
 
 // Level 3: cosine and sine of every code.
 const value_directions_l3 = array<vec2f, 4>(
@@ -2900,18 +2909,23 @@ const value_directions_l4 = array<vec2f, 4>(
   vec2f(0.5005328, 0.8657176)
 );
 
-// Radii at level 2 under a root of 1, by the two codes of level 3 and the code of level 4.
+// Coordinates under a radius of 1 at level 2:
+// of four, the left two by their code and, in higher bits, the code of level 2;
+// the right two by the code of level 2 and, in higher bits, their code.
+var<workgroup> value_table_left: array<vec2<f32>, 64>;
+var<workgroup> value_table_right: array<vec2<f32>, 64>;
+
+// Radii at level 2 under a root of 1,
+// by the two codes of level 3 and the code of level 4.
 var<workgroup> value_table_joint: array<vec4<f32>, 64>;
 
 // Every lane copies its share; a barrier must follow.
 fn value_fill_tables(lane: u32) {
-  for (var i = lane; i < 256u; i += 64u) {
-    let first = value_directions_l1[i % 16u];
-    let second = value_directions_l1[i / 16u];
-    value_table_l1[i] = vec4<f32>(vec4f(first, second));
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    value_table_l2[i] = vec2<f32>(value_directions_l2[i]);
+  for (var i = lane; i < 64u; i += 64u) {
+    let left = value_directions_l2[i / 16u].x;
+    let right = value_directions_l2[i % 4u].y;
+    value_table_left[i] = left * value_directions_l1[i % 16u];
+    value_table_right[i] = right * value_directions_l1[i / 4u];
   }
   for (var i = lane; i < 64u; i += 64u) {
     let root = value_directions_l4[i / 16u];
@@ -2966,18 +2980,22 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * value_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * value_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * value_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * value_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = value_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = value_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = value_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = value_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    value_table_left[(codes_0 >> 6u) & 63u],
+    value_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    value_table_left[(codes_0 >> 16u) & 63u],
+    value_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    value_table_left[(codes_1 >> 6u) & 63u],
+    value_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    value_table_left[codes_0 >> 26u],
+    value_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 
@@ -3362,8 +3380,8 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -3377,15 +3395,12 @@ const codec_directions_l1 = array<vec2f, 16>(
   vec2f(0.55557024, -0.8314696), vec2f(-0.55557024, -0.8314696), vec2f(0.19509032, -0.98078525),
   vec2f(-0.19509032, -0.98078525)
 );
-// Of two neighbouring codes, the first in the lower bits.
-var<workgroup> codec_table_l1: array<vec4<f32>, 256>;
 
 // Level 2: cosine and sine of every code.
 const codec_directions_l2 = array<vec2f, 4>(
   vec2f(0.95240796, 0.30482638), vec2f(0.80567616, 0.5923562), vec2f(0.5923562, 0.80567616),
   vec2f(0.30482638, 0.95240796)
 );
-var<workgroup> codec_table_l2: array<vec2<f32>, 4>;
 
 // Level 3: cosine and sine of every code.
 const codec_directions_l3 = array<vec2f, 4>(
@@ -3399,18 +3414,23 @@ const codec_directions_l4 = array<vec2f, 4>(
   vec2f(0.5005328, 0.8657176)
 );
 
-// Radii at level 2 under a root of 1, by the two codes of level 3 and the code of level 4.
+// Coordinates under a radius of 1 at level 2:
+// of four, the left two by their code and, in higher bits, the code of level 2;
+// the right two by the code of level 2 and, in higher bits, their code.
+var<workgroup> codec_table_left: array<vec2<f32>, 64>;
+var<workgroup> codec_table_right: array<vec2<f32>, 64>;
+
+// Radii at level 2 under a root of 1,
+// by the two codes of level 3 and the code of level 4.
 var<workgroup> codec_table_joint: array<vec4<f32>, 64>;
 
 // Every lane copies its share; a barrier must follow.
 fn codec_fill_tables(lane: u32) {
-  for (var i = lane; i < 256u; i += 64u) {
-    let first = codec_directions_l1[i % 16u];
-    let second = codec_directions_l1[i / 16u];
-    codec_table_l1[i] = vec4<f32>(vec4f(first, second));
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    codec_table_l2[i] = vec2<f32>(codec_directions_l2[i]);
+  for (var i = lane; i < 64u; i += 64u) {
+    let left = codec_directions_l2[i / 16u].x;
+    let right = codec_directions_l2[i % 4u].y;
+    codec_table_left[i] = left * codec_directions_l1[i % 16u];
+    codec_table_right[i] = right * codec_directions_l1[i / 4u];
   }
   for (var i = lane; i < 64u; i += 64u) {
     let root = codec_directions_l4[i / 16u];
@@ -3465,18 +3485,22 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * codec_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * codec_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * codec_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * codec_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = codec_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = codec_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = codec_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = codec_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    codec_table_left[(codes_0 >> 6u) & 63u],
+    codec_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    codec_table_left[(codes_0 >> 16u) & 63u],
+    codec_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    codec_table_left[(codes_1 >> 6u) & 63u],
+    codec_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    codec_table_left[codes_0 >> 26u],
+    codec_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 
@@ -3501,8 +3525,8 @@ fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -3552,18 +3576,22 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * codec_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * codec_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * codec_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * codec_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = codec_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = codec_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = codec_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = codec_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    codec_table_left[(codes_0 >> 6u) & 63u],
+    codec_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    codec_table_left[(codes_0 >> 16u) & 63u],
+    codec_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    codec_table_left[(codes_1 >> 6u) & 63u],
+    codec_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    codec_table_left[codes_0 >> 26u],
+    codec_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 
@@ -4059,8 +4087,8 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -4074,15 +4102,12 @@ const codec_directions_l1 = array<vec2f, 16>(
   vec2f(0.55557024, -0.8314696), vec2f(-0.55557024, -0.8314696), vec2f(0.19509032, -0.98078525),
   vec2f(-0.19509032, -0.98078525)
 );
-// Of two neighbouring codes, the first in the lower bits.
-var<workgroup> codec_table_l1: array<vec4<f32>, 256>;
 
 // Level 2: cosine and sine of every code.
 const codec_directions_l2 = array<vec2f, 4>(
   vec2f(0.95240796, 0.30482638), vec2f(0.80567616, 0.5923562), vec2f(0.5923562, 0.80567616),
   vec2f(0.30482638, 0.95240796)
 );
-var<workgroup> codec_table_l2: array<vec2<f32>, 4>;
 
 // Level 3: cosine and sine of every code.
 const codec_directions_l3 = array<vec2f, 4>(
@@ -4096,18 +4121,23 @@ const codec_directions_l4 = array<vec2f, 4>(
   vec2f(0.5005328, 0.8657176)
 );
 
-// Radii at level 2 under a root of 1, by the two codes of level 3 and the code of level 4.
+// Coordinates under a radius of 1 at level 2:
+// of four, the left two by their code and, in higher bits, the code of level 2;
+// the right two by the code of level 2 and, in higher bits, their code.
+var<workgroup> codec_table_left: array<vec2<f32>, 64>;
+var<workgroup> codec_table_right: array<vec2<f32>, 64>;
+
+// Radii at level 2 under a root of 1,
+// by the two codes of level 3 and the code of level 4.
 var<workgroup> codec_table_joint: array<vec4<f32>, 64>;
 
 // Every lane copies its share; a barrier must follow.
 fn codec_fill_tables(lane: u32) {
-  for (var i = lane; i < 256u; i += 64u) {
-    let first = codec_directions_l1[i % 16u];
-    let second = codec_directions_l1[i / 16u];
-    codec_table_l1[i] = vec4<f32>(vec4f(first, second));
-  }
-  for (var i = lane; i < 4u; i += 64u) {
-    codec_table_l2[i] = vec2<f32>(codec_directions_l2[i]);
+  for (var i = lane; i < 64u; i += 64u) {
+    let left = codec_directions_l2[i / 16u].x;
+    let right = codec_directions_l2[i % 4u].y;
+    codec_table_left[i] = left * codec_directions_l1[i % 16u];
+    codec_table_right[i] = right * codec_directions_l1[i / 4u];
   }
   for (var i = lane; i < 64u; i += 64u) {
     let root = codec_directions_l4[i / 16u];
@@ -4162,18 +4192,22 @@ fn key_decode(unit: u32, t: u32, cell: u32) -> key_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * codec_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * codec_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * codec_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * codec_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = codec_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = codec_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = codec_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = codec_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    codec_table_left[(codes_0 >> 6u) & 63u],
+    codec_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    codec_table_left[(codes_0 >> 16u) & 63u],
+    codec_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    codec_table_left[(codes_1 >> 6u) & 63u],
+    codec_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    codec_table_left[codes_0 >> 26u],
+    codec_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 
@@ -4198,8 +4232,8 @@ fn key_unit(sight: Sight, base: u32, token: u32) -> u32 {
 //
 //   field     count x bits  first bits in the record    meaning
 //   radius       8 x 16     48, 112 ... 496             f16
-//   code_l1     64 x 4      7, 11, 18 ... 448           signs, angle in the quadrant
-//   code_l2     32 x 2      15, 26, 46 ... 452          angle of nodes 2j and 2j+1
+//   code_l1     64 x 4      6, 12, 16 ... 448           signs, angle in the quadrant
+//   code_l2     32 x 2      10, 20, 42 ... 478          angle of nodes 2j and 2j+1
 //   code_l3     16 x 2      32, 34, 96 ... 482          angle of nodes 2j and 2j+1
 //   code_l4      8 x 2      36, 100 ... 484             angle of nodes 2j and 2j+1
 // Least significant bit first; bits without a field are zero.
@@ -4249,18 +4283,22 @@ fn value_decode(unit: u32, t: u32, cell: u32) -> value_cell {
   let radius_l2_1 = radii_l2.y;
   let radius_l2_2 = radii_l2.z;
   let radius_l2_3 = radii_l2.w;
-  let pair_l2_0 = radius_l2_0 * codec_table_l2[(codes_0 >> 15u) & 3u];
-  let pair_l2_1 = radius_l2_1 * codec_table_l2[(codes_0 >> 26u) & 3u];
-  let pair_l2_2 = radius_l2_2 * codec_table_l2[(codes_1 >> 14u) & 3u];
-  let pair_l2_3 = radius_l2_3 * codec_table_l2[(codes_0 >> 4u) & 3u];
-  let pair_0 = codec_table_l1[(codes_0 >> 7u) & 255u];
-  decoded.parts[0] = vec4f(pair_0 * pair_l2_0.xxyy);
-  let pair_1 = codec_table_l1[(codes_0 >> 18u) & 255u];
-  decoded.parts[1] = vec4f(pair_1 * pair_l2_1.xxyy);
-  let pair_2 = codec_table_l1[(codes_1 >> 6u) & 255u];
-  decoded.parts[2] = vec4f(pair_2 * pair_l2_2.xxyy);
-  let pair_3 = codec_table_l1[(codes_0 >> 28u) | ((codes_0 & 15u) << 4u)];
-  decoded.parts[3] = vec4f(pair_3 * pair_l2_3.xxyy);
+  let pair_0 = vec4<f32>(
+    codec_table_left[(codes_0 >> 6u) & 63u],
+    codec_table_right[(codes_0 >> 10u) & 63u]);
+  decoded.parts[0] = vec4f(pair_0 * radius_l2_0);
+  let pair_1 = vec4<f32>(
+    codec_table_left[(codes_0 >> 16u) & 63u],
+    codec_table_right[(codes_0 >> 20u) & 63u]);
+  decoded.parts[1] = vec4f(pair_1 * radius_l2_1);
+  let pair_2 = vec4<f32>(
+    codec_table_left[(codes_1 >> 6u) & 63u],
+    codec_table_right[(codes_1 >> 10u) & 63u]);
+  decoded.parts[2] = vec4f(pair_2 * radius_l2_2);
+  let pair_3 = vec4<f32>(
+    codec_table_left[codes_0 >> 26u],
+    codec_table_right[((codes_0 >> 30u) | (codes_0 << 2u)) & 63u]);
+  decoded.parts[3] = vec4f(pair_3 * radius_l2_3);
   return decoded;
 }
 

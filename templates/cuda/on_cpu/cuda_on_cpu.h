@@ -515,7 +515,10 @@ template <class T> inline T look_up(Shared<T> table, uint32_t byte) {
   return table[byte / sizeof(T)];
 }
 
+inline void check_shared_begin() {}
+
 inline uint32_t opaque(uint32_t x) { return x; }
+inline const uint8_t *opaque(const uint8_t *x) { return x; }
 
 // 2^x as ex2.approx.ftz: denormals, given or made, are 0.
 inline float exp2_of(float x) {

@@ -1,5 +1,5 @@
 // polarc · llama_d128_rows · TypeScript class · avx2
-// Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+// Generated from polarc.config.ts (plan 0261287333362bda)
 // through templates/shared/binding.ts.hbs. Do not edit: change the spec, then
 //   npx polarc generate polarc.config.ts --target avx2
 // SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -9,8 +9,8 @@
 // LlamaD128RowsCache:
 //   holds the tokens of many sequences, some of them in full precision, and attends over them
 //
-//   keys     d = 128, 4,2,2,2 bits, radius f16, hadamard, rows/1
-//   values   d = 128, 4,2,2,2 bits, radius f16, hadamard, rows/1
+//   keys     d = 128, 4,2,2,2 bits, radius f16, hadamard, rows/2
+//   values   d = 128, 4,2,2,2 bits, radius f16, hadamard, rows/2
 //   queries  4 query heads a KV head; q_head = kv_head × 4 + i
 //   pages    64 tokens; dense rows are f16
 
@@ -21,7 +21,7 @@ import { fileURLToPath } from 'node:url';
 const STEM =
   'llama-d128-rows';
 const PLAN_HASH =
-  'a18a5a6d3d5f6d58e6d6fb54d78991e093ad25416bdaeb798be6ab3d9d984f39';
+  '0261287333362bda45aaa03c124ad34c817d0b08d5b5e53138a0a55a00a34ac3';
 const GROUP: number = 4;
 const PAGE_TOKENS: number = 64;
 const MEMORY_PAGE_BYTES = 4096;
@@ -51,7 +51,7 @@ const KEY: Format = {
   unitTokens: 1,
   unitBytes: 64,
   bytesPerToken: 64,
-  formatHash: '26e39b81dfe0fc6e4a718f98a78fa4b7bc22d65e7ac5fb419d5fd72079ecc421',
+  formatHash: '4e9e9d03a90d27cbb81626641d0b9debbdb50c038217b5d50c9f42fb444c652b',
   needsMean: false,
   needsMatrix: 'no',
   needsDual: false,
@@ -62,7 +62,7 @@ const VALUE: Format = {
   unitTokens: 1,
   unitBytes: 64,
   bytesPerToken: 64,
-  formatHash: '26e39b81dfe0fc6e4a718f98a78fa4b7bc22d65e7ac5fb419d5fd72079ecc421',
+  formatHash: '4e9e9d03a90d27cbb81626641d0b9debbdb50c038217b5d50c9f42fb444c652b',
   needsMean: false,
   needsMatrix: 'no',
   needsDual: false,

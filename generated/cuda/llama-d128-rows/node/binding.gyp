@@ -1,5 +1,5 @@
 # polarc · llama_d128_rows · build of the Node addon · cuda
-# Generated from polarc.config.ts (plan a18a5a6d3d5f6d58)
+# Generated from polarc.config.ts (plan 0261287333362bda)
 # through templates/cuda/node/binding.gyp.hbs. Do not edit: change the spec, then
 #   npx polarc generate polarc.config.ts --target cuda
 # SPDX-License-Identifier: Apache-2.0 OR MIT
