@@ -5,13 +5,21 @@ import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { UserError } from '../../generator/diagnostics/index.ts';
 import { fileStem, symbolPrefix } from '../../generator/naming/index.ts';
-import type { BuildOptions, BuiltCache, KernelCalls } from '../../generator/target/index.ts';
+import type { Plan } from '../../generator/plan/index.ts';
+import type {
+  BuildOptions,
+  BuiltCache,
+  KernelCalls,
+  Variants,
+} from '../../generator/target/index.ts';
 import {
   buildAddon,
   cpuName,
   packageFile,
   placeSource,
 } from '../../generator/target/native/index.ts';
+import { architecturesOf } from './choices.ts';
+import { noHalf, versionsOf } from './half-view.ts';
 import { sharedFlag } from './node-view.ts';
 import { cacheFolder } from './view.ts';
 
@@ -38,12 +46,40 @@ export async function buildOnCpu(options: BuildOptions): Promise<BuiltCache> {
     throw new UserError('P304', text, 'emit the cache again: npx polarc generate');
   }
   const calls = new addon.Kernels(threads);
+  const variants = variantsOf(plan);
   const device = [
     `CUDA on the CPU stand-in (${cpuName()})`,
     `${threads} ${threads === 1 ? 'thread' : 'threads'}`,
     `random thread order of seed ${process.env.POLARC_CUDA_SEED ?? '1'}`,
   ].join(', ');
-  return { calls, device, close: () => calls.close() };
+  return { calls, device, ...(variants && { variants }), close: () => calls.close() };
+}
+
+/** Compute capability of the device that the stand-in plays. */
+const CAPABILITY = 'POLARC_CUDA_CAPABILITY';
+
+/** Kernels for devices with less shared memory, each on a device that takes it; one device if one is asked for. */
+function variantsOf(plan: Plan): Variants | undefined {
+  if (process.env[CAPABILITY] || plan.arithmetic.cuda !== 'half' || noHalf(plan) !== null) {
+    return undefined;
+  }
+  const versions = versionsOf(plan);
+  const capabilities = new Map(
+    architecturesOf(plan, versions).flatMap(([architecture], i) => {
+      if (architecture === undefined) return [];
+      const digits = architecture.replace('sm_', '');
+      return [[versions[i]!.name, `${digits.slice(0, -1)}.${digits.slice(-1)}`]];
+    }),
+  );
+  const [usual] = capabilities.keys();
+  return {
+    names: [...capabilities.keys()],
+    kernels: ['attend'],
+    use: (name) => {
+      if (name === usual) delete process.env[CAPABILITY];
+      else process.env[CAPABILITY] = capabilities.get(name)!;
+    },
+  };
 }
 
 /** Path of the addon, built if it is not there yet. */

@@ -8,6 +8,7 @@ import { lower } from '../../generator/plan/index.ts';
 import { type CacheInput, type CodecInput, log, normalizeAll } from '../../generator/spec/index.ts';
 import type { BuiltCache, Target } from '../../generator/target/index.ts';
 import { TARGETS } from '../../targets/index.ts';
+import { FORMATS } from '../fixtures/half-formats.ts';
 
 const TILES = { kind: 'tiles', tokens: 32 } as const;
 const PAPER = { bits: [4, 2, 2, 2] } as const;
@@ -93,7 +94,19 @@ for (const entry of TARGETS) {
   describe.skipIf(missing.length > 0)(`conformance of ${target.id}`, () => {
     const folders: string[] = [];
     const built = new Map<string, Promise<BuiltCache>>();
-    const plans = normalizeAll(CACHES, { targets: [target] }).map(lower);
+    // Those that every device of the target has.
+    const others = target.arithmetics.slice(1).filter(({ needs }) => needs === undefined);
+    const caches = [
+      ...CACHES,
+      ...others.flatMap(({ id }) =>
+        FORMATS.map((input) => ({
+          ...input,
+          name: `${input.name}_${id}`,
+          arithmetic: { [target.id]: id },
+        })),
+      ),
+    ];
+    const plans = normalizeAll(caches, { targets: [target] }).map(lower);
 
     beforeAll(() => {
       let lanes: Promise<unknown>[] = Array.from({ length: BUILDS }, async () => {});
@@ -118,8 +131,9 @@ for (const entry of TARGETS) {
     test.each(plans.map((plan) => [plan.name, plan] as const))('%s', async (name, plan) => {
       expect(target.unsupported(plan)).toEqual([]);
       const { calls, variants } = await built.get(name)!;
-      const bound = target.arithmetics.find(({ id }) => id === 'float')!.bound;
-      const cases = conformanceCases(plan, { seed: 1, bound });
+      const used = plan.arithmetic[target.id] ?? 'float';
+      const { bound, logitError } = target.arithmetics.find(({ id }) => id === used)!;
+      const cases = conformanceCases(plan, { seed: 1, bound, ...(logitError && { logitError }) });
       const reports = await runCases({
         plan,
         target: target.id,

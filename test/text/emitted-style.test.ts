@@ -7,11 +7,20 @@ import { lower } from '../../generator/plan/index.ts';
 import { type CacheInput, normalize } from '../../generator/spec/index.ts';
 import presets from '../../polarc.config.ts';
 import { TARGETS } from '../../targets/index.ts';
+import { FORMATS } from '../fixtures/half-formats.ts';
 
 const SOURCE = { name: 'my-cache.polar.ts', command: 'generate my-cache.polar.ts' };
 
 const cases: [string, CacheInput][] = [
   ...presets.caches.map((spec): [string, CacheInput] => [`preset ${spec.name}`, spec]),
+  ...presets.caches.map((spec): [string, CacheInput] => [
+    `preset ${spec.name} in f16`,
+    { ...spec, arithmetic: { wgsl: 'half' } },
+  ]),
+  ...FORMATS.map((spec): [string, CacheInput] => [
+    `${spec.name} in f16`,
+    { ...spec, arithmetic: { cuda: 'half', wgsl: 'half' } },
+  ]),
   ...randomSpecs({ count: 50, seed: 11, arithmetics: { cuda: ['float', 'half'] } }).map(
     (spec): [string, CacheInput] => [spec.name, spec],
   ),

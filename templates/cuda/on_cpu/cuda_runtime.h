@@ -3,11 +3,13 @@
 #ifndef POLARC_CUDA_RUNTIME_H
 #define POLARC_CUDA_RUNTIME_H
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "blocks.h"
 
@@ -78,6 +80,18 @@ inline int most_shared_bytes() {
   }
 }
 
+// Another device has another number, since launchers keep what they know of one by its number: the
+// environment's capabilities in the order in which they were seen.
+inline int device_number() {
+  static std::mutex lock;
+  static std::vector<int> seen;
+  const std::lock_guard<std::mutex> guard(lock);
+  const auto found = std::find(seen.begin(), seen.end(), capability());
+  const int number = static_cast<int>(found - seen.begin());
+  if (found == seen.end()) seen.push_back(capability());
+  return number;
+}
+
 // A name with T in it, for messages.
 template <class T> const char *type_name() { return __PRETTY_FUNCTION__; }
 
@@ -116,13 +130,19 @@ inline cudaError_t cudaGetLastError() {
   return error;
 }
 
-inline cudaError_t cudaGetDeviceCount(int *count) { return *count = 1, cudaSuccess; }
-inline cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int *count) {
+  return *count = polarc_on_cpu::device_number() + 1, cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int *device) {
+  return *device = polarc_on_cpu::device_number(), cudaSuccess;
+}
 inline cudaError_t cudaSetDevice(int device) {
-  return polarc_on_cpu::kept(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  const bool is_current = device == polarc_on_cpu::device_number();
+  return polarc_on_cpu::kept(is_current ? cudaSuccess : cudaErrorInvalidDevice);
 }
 inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
-  if (device != 0) return polarc_on_cpu::kept(cudaErrorInvalidDevice);
+  if (device != polarc_on_cpu::device_number())
+    return polarc_on_cpu::kept(cudaErrorInvalidDevice);
   const char *multiprocessors = getenv("POLARC_CUDA_SMS");
   const int capability = polarc_on_cpu::capability(), most = polarc_on_cpu::most_shared_bytes();
   switch (attribute) {
