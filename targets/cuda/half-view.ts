@@ -47,15 +47,21 @@ export function noHalf(plan: Plan): string | null {
   return null;
 }
 
-/** Of 227 KiB that a block can have, what its sums leave. */
+/** What tables take at most: they are filled by every block. */
 const MOST_TABLE_BYTES = 180 * 1024;
 
-/** Tables by what they cost in shared memory: each kernel is emitted once for each that differs. */
-export const VERSIONS: readonly ({ readonly name: string } & Limits)[] = [
-  { name: 'joint10', indexBits: 10, bytes: MOST_TABLE_BYTES },
-  // Of 99 KiB, and of 64 KiB, the least that a device has.
-  { name: 'joint9', indexBits: 9, bytes: 88 * 1024 },
-  { name: 'joint8', indexBits: 8, bytes: 48 * 1024 },
+/**
+ * Tables by the shared memory that a block of some devices has (docs/cuda.md): each kernel is emitted once for each that
+ * differs.
+ */
+export const VERSIONS: readonly {
+  readonly name: string;
+  readonly indexBits: number;
+  readonly blockBytes: number;
+}[] = [
+  { name: 'joint10', indexBits: 10, blockBytes: 227 * 1024 },
+  { name: 'joint9', indexBits: 9, blockBytes: 99 * 1024 },
+  { name: 'joint8', indexBits: 8, blockBytes: 64 * 1024 },
 ];
 
 export function halfView(plan: Plan): View {
@@ -187,8 +193,10 @@ export function tableBytesOf({ strategies }: Version, plan: Plan): number {
 export function versionsOf(plan: Plan): readonly Version[] {
   const versions: Version[] = [];
   const shares = plan.key.formatHash === plan.value.formatHash ? 1 : 2;
-  for (const { name, indexBits, bytes: all } of [...VERSIONS].reverse()) {
-    const limits = { indexBits, bytes: all / shares };
+  const { sumBytes } = blockOf(plan);
+  for (const { name, indexBits, blockBytes } of [...VERSIONS].reverse()) {
+    const most = Math.min(MOST_TABLE_BYTES, blockBytes - sumBytes);
+    const limits: Limits = { indexBits, bytes: most / shares };
     const version = {
       name,
       strategies: {

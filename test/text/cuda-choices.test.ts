@@ -24,6 +24,24 @@ test('devices take the largest tables that fit', () => {
     joint10: 'sm_90, sm_100, sm_103, sm_80, sm_87',
     joint8: 'sm_86, sm_89, sm_120, sm_121, sm_75',
   });
+  expect(on(planOf({ polar: { bits: [5, 3, 3, 3] } }, half))).toEqual({
+    joint10: 'sm_90, sm_100, sm_103, sm_80, sm_87',
+    joint9: 'sm_86, sm_89, sm_120, sm_121',
+    joint8: 'sm_75',
+  });
+});
+
+test('every device has a version for codes of at most 6 bits, roles that differ included', () => {
+  for (const queryGroup of [1, 4, 8, 16]) {
+    for (const bits of [[4], [6, 5], [5, 3, 3, 3], [4, 2, 2, 2, 2, 2, 2]]) {
+      for (const layout of [{ kind: 'rows' }, { kind: 'tiles', tokens: 32 }]) {
+        const value = { headDim: 128, polar: { bits: [4, 2, 2, 2] } };
+        const plan = planOf({ polar: { bits }, layout }, { ...half, queryGroup, value });
+        const devices = Object.values(on(plan)).join(', ');
+        expect(devices, `${bits} ${layout.kind}, group ${queryGroup}`).toContain('sm_75');
+      }
+    }
+  }
 });
 
 test('tables that are not worth their memory are left out', () => {
