@@ -4,10 +4,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { fileStem } from '../../generator/naming/index.ts';
 import { run } from '../../generator/target/native/index.ts';
 import { target } from '../../targets/cuda/index.ts';
 import { predict } from '../../targets/cuda/predict.ts';
-import { parseSass } from '../../targets/cuda/sass.ts';
+import { mnemonic, parseSass } from '../../targets/cuda/sass.ts';
 import { countLoop } from '../../targets/cuda/sass-count.ts';
 import { pipeOf } from '../../targets/cuda/sass-pipes.ts';
 import { ARCHITECTURES } from '../../targets/cuda/sass-rates.ts';
@@ -130,6 +131,49 @@ function agrees(now: string, then: string): boolean {
     return Math.abs(value - want) <= Math.max(0.05 * want, 1.01 * digit);
   });
 }
+
+describe.skipIf(SKIP)(`machine code of emitted encode${SKIP ? ` (${SKIP})` : ''}`, () => {
+  const FORMATS_OF_ENCODE: readonly Format[] = [
+    { headDim: 128, bits: [4, 2, 2, 2], layout: 'rows', group: 1 },
+    { headDim: 96, bits: [3, 2], layout: 'tiles', group: 1, radius: { kind: 'log', bits: 4 } },
+  ];
+
+  test.each(FORMATS_OF_ENCODE)(
+    'has the same floats with fast-math: $headDim $layout',
+    async (format) => {
+      const plan = planOf(format, {});
+      const folder = emitted(plan, target);
+      const stem = fileStem(plan.name);
+      const source = join(folder, 'cuda', stem, `${stem}.cuh`);
+      // Float instructions of each kernel, by how many there are: none is fused, and none approximate.
+      const floatsWith = async (...flags: string[]): Promise<Record<string, object>> => {
+        const cubin = join(folder, `${flags.join('') || 'plain'}.cubin`);
+        const all = ['-std=c++17', '-O3', '-arch=sm_90', '-cubin', '-x', 'cu', ...flags];
+        const nvcc = (await requireTool('nvcc')).path;
+        const { code, stderr } = await run(nvcc, [...all, '-o', cubin, source]);
+        expect(code, stderr).toBe(0);
+        const { kernels } = parseSass(await dump(cubin, ['-sass']));
+        const encode = kernels.filter(({ name }) => name.includes('_kernel_encode_'));
+        return Object.fromEntries(
+          encode.map(({ name, instructions }) => {
+            const counts: Record<string, number> = {};
+            for (const each of instructions) {
+              if (!/^(F|H|MUFU|I2F)/.test(each.opcode)) continue;
+              // Products with powers of two that make and take no denormal may flush them.
+              const what = mnemonic(each).replace('.FTZ', '');
+              counts[what] = (counts[what] ?? 0) + 1;
+            }
+            return [name, counts];
+          }),
+        );
+      };
+      const [plain, fast] = [await floatsWith(), await floatsWith('-use_fast_math')];
+      rmSync(folder, { recursive: true });
+      expect(Object.keys(plain).length).toBeGreaterThan(0);
+      expect(fast).toEqual(plain);
+    },
+  );
+});
 
 describe.skipIf(SKIP)(`machine code of a small file${SKIP ? ` (${SKIP})` : ''}`, () => {
   const folder = mkdtempSync(join(tmpdir(), 'polarc-sass-'));

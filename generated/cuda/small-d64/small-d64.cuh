@@ -548,6 +548,13 @@ __device__ inline const uint8_t *opaque(const uint8_t *x) {
   return x;
 }
 
+// The root of x, to about 1 ulp; of a denormal it is 0.
+__device__ inline float sqrt_of(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // 2^x, to about 2 ulp; of x below -150 it is 0.
 __device__ inline float exp2_of(float x) {
   float y;

@@ -520,6 +520,9 @@ inline void check_shared_begin() {}
 inline uint32_t opaque(uint32_t x) { return x; }
 inline const uint8_t *opaque(const uint8_t *x) { return x; }
 
+// As sqrt.approx.ftz, as far off as it may be: denormals are 0.
+inline float sqrt_of(float x) { return fabsf(x) < 0x1p-126f ? 0 : sqrtf(x) * (1 + 0x1p-22f); }
+
 // 2^x as ex2.approx.ftz: denormals, given or made, are 0.
 inline float exp2_of(float x) {
   if (polarc_on_cpu::is_nan(x)) return __uint_as_float(0x7fffffffu);
