@@ -116,7 +116,13 @@ const OTHERS: readonly Format[] = [
   { headDim: 64, bits: [2, 1, 1, 1], layout: 'tiles', group: 4 },
   { headDim: 80, bits: [4], layout: 'rows', group: 4 },
   { headDim: 96, bits: [4, 3, 3, 2], layout: 'tiles', group: 4, radius: { kind: 'log', bits: 4 } },
-  { headDim: 192, bits: [4, 4, 4, 4, 4, 4], layout: 'rows', group: 4 },
+  {
+    headDim: 128,
+    bits: [4, 4, 4, 4, 4, 4],
+    layout: 'tiles',
+    group: 4,
+    radius: { kind: 'log', bits: 8 },
+  },
   { headDim: 256, bits: [4, 2, 2, 2, 2, 2, 2, 2], layout: 'tiles', group: 4 },
 ];
 
