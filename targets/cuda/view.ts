@@ -74,6 +74,7 @@ export function cacheView(plan: Plan): View {
       ...coderView(role, plan[role]),
       ...cellCodecView(plan[role]),
     })),
+    anyLog: distinct.some((role) => plan[role].radius.kind === 'log'),
     ...halfView(plan),
     ...hostView(plan),
   };

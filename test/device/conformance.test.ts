@@ -5,21 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { conformanceCases, runCases } from '../../generator/conformance/index.ts';
 import { compare, emitCache, write } from '../../generator/emit/index.ts';
 import { lower } from '../../generator/plan/index.ts';
-import { type CacheInput, type CodecInput, log, normalizeAll } from '../../generator/spec/index.ts';
+import { type CacheInput, log, normalizeAll } from '../../generator/spec/index.ts';
 import type { BuiltCache, Target } from '../../generator/target/index.ts';
 import { TARGETS } from '../../targets/index.ts';
-import { FORMATS } from '../fixtures/half-formats.ts';
-
-const TILES = { kind: 'tiles', tokens: 32 } as const;
-const PAPER = { bits: [4, 2, 2, 2] } as const;
-
-const cache = (
-  name: string,
-  queryGroup: number,
-  key: CodecInput,
-  value: CodecInput = key,
-  more: Partial<CacheInput> = {},
-): CacheInput => ({ name, key, value, queryGroup: queryGroup as 1, pageTokens: 64, ...more });
+import { cache, FORMATS, PAPER, TILES } from '../fixtures/half-formats.ts';
 
 const hadamard = (seed: number) => ({ kind: 'hadamard', seed }) as const;
 

@@ -471,6 +471,25 @@ __device__ inline uint16_t to_half(float x) {
   return half;
 }
 
+// The same number, which the compiler cannot compute again from where it came.
+__device__ inline uint32_t opaque(uint32_t x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
+// 2^x, to about 2 ulp; of x below -150 it is 0.
+__device__ inline float exp2_of(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// An address likewise.
+__device__ inline const uint8_t *opaque(const uint8_t *x) {
+  asm volatile("" : "+l"(x));
+  return x;
+}
+
 // Two f16 in a word, the first one in its lower half.
 __device__ inline uint32_t to_half2(float low, float high) {
   uint32_t pair;
@@ -519,30 +538,6 @@ template <class T> __device__ inline T look_up(Shared<T> table, uint32_t byte) {
 #else
   return *reinterpret_cast<const T *>(begin + byte);
 #endif
-}
-
-// The same number, which the compiler cannot compute again from where it came.
-__device__ inline uint32_t opaque(uint32_t x) {
-  asm volatile("" : "+r"(x));
-  return x;
-}
-__device__ inline const uint8_t *opaque(const uint8_t *x) {
-  asm volatile("" : "+l"(x));
-  return x;
-}
-
-// The root of x, to about 1 ulp; of a denormal it is 0.
-__device__ inline float sqrt_of(float x) {
-  float y;
-  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// 2^x, to about 2 ulp; of x below -150 it is 0.
-__device__ inline float exp2_of(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 // d += a b of a 16 x 16 tile of f16 by a 16 x 8 one: the fragments of mma.m16n8k16.

@@ -472,71 +472,10 @@ __device__ inline uint16_t to_half(float x) {
   return half;
 }
 
-// Two f16 in a word, the first one in its lower half.
-__device__ inline uint32_t to_half2(float low, float high) {
-  uint32_t pair;
-#if __CUDA_ARCH__ >= 800
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-#else
-  asm("{.reg .b16 l, h; cvt.rn.f16.f32 l, %1; cvt.rn.f16.f32 h, %2; mov.b32 %0, {l, h};}"
-      : "=r"(pair)
-      : "f"(low), "f"(high));
-#endif
-  return pair;
-}
-__device__ inline uint32_t mul_half2(uint32_t a, uint32_t b) {
-  uint32_t c;
-  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
-  return c;
-}
-
-// One half of a word in both; ptxas folds it into the multiplication behind it.
-__device__ inline uint32_t low_half(uint32_t pair) {
-  uint32_t both;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {l, l};}" : "=r"(both) : "r"(pair));
-  return both;
-}
-__device__ inline uint32_t high_half(uint32_t pair) {
-  uint32_t both;
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {h, h};}" : "=r"(both) : "r"(pair));
-  return both;
-}
-
-// Where dynamic shared memory begins from sm_90 on. Look-ups have it as a constant: an address made
-// of a symbol takes instructions in their loop. A kernel that has look-ups makes sure of it.
-constexpr uint32_t shared_begin = 1024;
-__device__ inline void check_shared_begin() {
-#if __CUDA_ARCH__ >= 900
-  if (__cvta_generic_to_shared(shared_bytes) != shared_begin) __trap();
-#endif
-}
-
-// The entry at a byte of a table.
-template <class T> __device__ inline T look_up(Shared<T> table, uint32_t byte) {
-  const unsigned char *const begin = reinterpret_cast<const unsigned char *>(table);
-#if __CUDA_ARCH__ >= 900
-  const uint32_t at = shared_begin + static_cast<uint32_t>(begin - shared_bytes);
-  return *static_cast<const T *>(__cvta_shared_to_generic(at + byte));
-#else
-  return *reinterpret_cast<const T *>(begin + byte);
-#endif
-}
-
 // The same number, which the compiler cannot compute again from where it came.
 __device__ inline uint32_t opaque(uint32_t x) {
   asm volatile("" : "+r"(x));
   return x;
-}
-__device__ inline const uint8_t *opaque(const uint8_t *x) {
-  asm volatile("" : "+l"(x));
-  return x;
-}
-
-// The root of x, to about 1 ulp; of a denormal it is 0.
-__device__ inline float sqrt_of(float x) {
-  float y;
-  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 // 2^x, to about 2 ulp; of x below -150 it is 0.
@@ -544,31 +483,6 @@ __device__ inline float exp2_of(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
-}
-
-// d += a b of a 16 x 16 tile of f16 by a 16 x 8 one: the fragments of mma.m16n8k16.
-__device__ inline void mma_16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-#if __CUDA_ARCH__ >= 800
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
-  for (int i = 0; i < 2; i++)
-    asm volatile(
-        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[2 * i]), "r"(a[2 * i + 1]), "r"(b[i]));
-#endif
-}
-
-// An 8 x 8 tile of f16, row i in lanes 4 i to 4 i + 3, transposed.
-__device__ inline uint32_t transpose_8x8(uint32_t pair) {
-  uint32_t transposed;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(pair));
-  return transposed;
 }
 
 #endif
